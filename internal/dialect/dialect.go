@@ -74,6 +74,22 @@ type Challenge struct {
 	Check func(status int, body []byte) error // the error tells the customer what to mend
 }
 
+// Judger is implemented by dialects some of whose receivers say in the answer's
+// body what the policy can't tell from the status.
+type Judger interface {
+	// Judge reads an answer. ok false leaves the matter to the policy.
+	Judge(endpoint *waypost.Endpoint, status int, body []byte) (verdict Verdict, ok bool)
+}
+
+// Verdict is what an answer means.
+type Verdict struct {
+	Received bool
+	// GiveUp ends the delivery as exhausted: another try would end the same way.
+	GiveUp bool
+	// Wait is the least time before the next attempt; the schedule may say more.
+	Wait time.Duration
+}
+
 // Info describes a dialect as data, so that the management API, the command
 // line, validation and the documentation all come from one place.
 type Info struct {
@@ -133,6 +149,18 @@ type KeySpec struct {
 	// ClearsWebhook: a new key removes the URL of the number's "number" slot,
 	// and what is queued for it is held until a URL is set again.
 	ClearsWebhook bool
+	// AccountIsPhone: Credential.Account is the phone (digits) of the key's
+	// number. Authenticate fails with KindNotFound if there is no number with
+	// that phone, and with KindUnauthorized if there is but the key is not its.
+	AccountIsPhone bool
+	// Tokens: a key, shown together with its account name, is good for nothing
+	// but a token; see Tokens.
+	Tokens bool
+	// BadTries within BadTriesWindow close the address they came from out for
+	// Block: right credentials, too, fail with KindRateLimited then. A token
+	// that ran out is not a bad try. 0: the gateway's own limits.
+	BadTries              int
+	BadTriesWindow, Block time.Duration
 }
 
 // URLRules say which receiver URLs a dialect takes. A host that the operator
@@ -155,6 +183,10 @@ type Item struct {
 	TenantSecret waypost.Secret
 	Now          time.Time // of this attempt
 	Attempt      int       // 1 for the first
+	// MediaURL gives a link from which the receiver can fetch a media object of
+	// this number, the same at each attempt. nil when there is none to give,
+	// because the number has no access token or no public URL is configured.
+	MediaURL func(mediaID string) string
 }
 
 // Hook is what goes over the wire: a POST of Body. Content-Type is
@@ -171,6 +203,16 @@ type Admin interface {
 	// (unknown, expired or missing key), KindRateLimited (too many bad tries
 	// from this address).
 	Authenticate(ctx context.Context, c Credential) (Account, error)
+}
+
+// Tokens is what the Admin of a dialect with KeySpec.Tokens also implements.
+// For such a dialect Authenticate takes a key only together with its account
+// name, and a token, as Credential.Key, only without one: a key is not a token,
+// and no token can be traded for the next.
+type Tokens interface {
+	// IssueToken makes a token that speaks for the account until it expires.
+	// Earlier tokens live on.
+	IssueToken(ctx context.Context, account Account, ttl time.Duration) (token string, expires time.Time, err error)
 }
 
 // Credential is what a request shows to say who it is.

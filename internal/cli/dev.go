@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+)
+
+// devOptions is what `waypost dev` can be told.
+type devOptions struct {
+	Once    bool   // end after the play, with an error unless all is right
+	Listen  string // loopback only; empty: 127.0.0.1:8080 if it is free
+	Data    string // empty: a folder that is removed at the end
+	Seed    uint64 // of the traffic; 0: another one each time
+	Version string
+	Out     io.Writer
+}
+
+const (
+	// devLimit bounds the play; `--once` adds the start and the end to it.
+	devLimit = 12 * time.Second
+	// devGrace is how long the gateway may take to stop in order.
+	devGrace = 1500 * time.Millisecond
+)
+
+// runDev shows the whole product at work without an account anywhere: it starts
+// a gateway, registers a receiver for each dialect over HTTP, plays Meta's
+// traffic and prints what arrives where. Without Once it goes on until ctx
+// ends, which is no error; with it, the error says how many things were not as
+// they must be.
+func runDev(ctx context.Context, o devOptions) (err error) {
+	gateway, err := startDevGateway(ctx, o)
+	if err != nil {
+		return fmt.Errorf("start the gateway: %w", err)
+	}
+	defer func() { err = errors.Join(err, gateway.stop()) }()
+	ctx = gateway.ctx
+
+	fmt.Fprintf(o.Out, "Waypost %s at %s, data in %s\n", o.Version, gateway.base, gateway.where())
+	table := &devTable{out: o.Out}
+	limited, cancel := context.WithTimeoutCause(ctx, devLimit, fmt.Errorf("it is not done after %v", devLimit))
+	defer cancel()
+	stage, err := stageDev(limited, gateway.base, o.Seed, table)
+	if stage != nil {
+		defer stage.close()
+	}
+	if err == nil {
+		err = stage.show(ctx, limited, o.Once)
+	}
+	if !o.Once && ctx.Err() != nil && gateway.failure() == nil {
+		return nil // asked to end
+	}
+	return err
+}
+
+// stageDev waits for the gateway and sets up the stage. The caller closes the
+// stage if there is one.
+func stageDev(ctx context.Context, base string, seed uint64, table *devTable) (*devStage, error) {
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	if err := newDevAPI(base, devAdminToken).ready(ctx); err != nil {
+		return nil, fmt.Errorf("wait for the gateway: %w", err)
+	}
+	return newDevStage(ctx, base, seed, table)
+}
+
+// show plays, reviews and, unless once, stays until ctx ends.
+func (s *devStage) show(ctx, limited context.Context, once bool) error {
+	s.describe()
+	steps, err := s.steps()
+	if err != nil {
+		return err
+	}
+	s.table.head()
+	faults := s.play(limited, steps)
+	faults = append(faults, s.review(limited, steps)...)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if len(faults) > 0 {
+		s.table.printf("\nNot as it must be:\n  %s\n", strings.Join(faults, "\n  "))
+	} else {
+		s.table.printf("Every receiver got exactly what it must.\n")
+	}
+	if once {
+		if len(faults) > 0 {
+			return fmt.Errorf("%d things are not as they must be", len(faults))
+		}
+		return nil
+	}
+	if err := s.paste(ctx); err != nil {
+		return err
+	}
+	s.table.printf("Running until Ctrl-C.\n\n")
+	s.table.head()
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// devListen is the address to listen on. An address that others could reach is
+// refused: the demonstration's credentials are known to everyone.
+func devListen(ctx context.Context, wanted string, once bool) (string, error) {
+	const usual, free = "127.0.0.1:8080", "127.0.0.1:0"
+	switch {
+	case wanted != "":
+		return wanted, checkLoopback(wanted)
+	case once:
+		return free, nil
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", usual)
+	if err != nil {
+		return free, nil //nolint:nilerr // that it is taken is the answer
+	}
+	return usual, listener.Close()
+}
+
+func checkLoopback(address string) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("read --listen: %w", err)
+	}
+	ip, err := netip.ParseAddr(host)
+	if host == "localhost" || (err == nil && ip.IsLoopback()) {
+		return nil
+	}
+	return fmt.Errorf("--listen %s is not a loopback address: the demonstration's credentials are public, so it must not be reachable", address)
+}
+
+// devData is the folder for the gateway's data and how to clean up after it.
+func devData(wanted string) (dir string, remove func() error, err error) {
+	if wanted != "" {
+		return wanted, func() error { return nil }, nil
+	}
+	dir, err = os.MkdirTemp("", "waypost-dev-")
+	if err != nil {
+		return "", nil, fmt.Errorf("make a data folder: %w", err)
+	}
+	return dir, func() error { return os.RemoveAll(dir) }, nil
+}

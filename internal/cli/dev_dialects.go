@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/waypost-gateway/waypost/internal/emulator"
+)
+
+// devDialect is what the demonstration must know of one dialect, and all it
+// must know: a new dialect is one more entry in devDialects.
+type devDialect struct {
+	id string
+	// tenantWide: the receiver is owed events of all the tenant's numbers, not
+	// of the first alone.
+	tenantWide bool
+	// failures are the answers to the first tries of the first hook.
+	failures []int
+	// register makes the receiver known to the gateway, through the dialect's
+	// own API.
+	register func(ctx context.Context, s *devStage, r *emulator.Receiver) (devAccount, error)
+	// read tells what a hook is about.
+	read func(body []byte) devHook
+	// want is the key and the check of the hook that an item must become.
+	// alone: the item came in a webhook of its own. An empty key: none is owed.
+	want func(item emulator.Item, alone bool) (key string, check func(emulator.Request) error)
+	// signed checks the signature of a hook; nil: the dialect does not sign.
+	signed func(account devAccount, hook emulator.Request) error
+}
+
+// devAccount is what registering gave: what is needed to check hooks and to go
+// on from the command line.
+type devAccount struct {
+	secret string // signs the hooks; empty where nothing is signed
+	how    string // how the receiver was registered, for the reader
+	show   string // a curl command that shows the registration
+}
+
+// devDialects lists the dialects in the order they are shown.
+func devDialects() []devDialect {
+	return []devDialect{
+		{
+			id:         "meta",
+			tenantWide: true,
+			register:   registerMeta,
+			read:       readCloud,
+			want:       wantCloud,
+			signed: func(a devAccount, hook emulator.Request) error {
+				return emulator.CheckHub(a.secret, hook)
+			},
+		},
+		{
+			id:       "360dialog",
+			failures: []int{http.StatusInternalServerError, http.StatusServiceUnavailable},
+			register: register360dialog,
+			read:     readCloud,
+			want:     withBasicAuth(wantCloud),
+			signed: func(a devAccount, hook emulator.Request) error {
+				return emulator.CheckHex("X-360dialog-Signature", a.secret, hook)
+			},
+		},
+		{
+			id:       "whizard",
+			register: registerWhizard,
+			read:     readOnPrem,
+			want:     withBasicAuth(wantOnPrem),
+		},
+	}
+}
+
+// devBasicAuth is the header that the receivers which can, ask for.
+const devBasicAuth = "Basic ZGV2OnJlY2VpdmVy"
+
+func registerMeta(ctx context.Context, s *devStage, r *emulator.Receiver) (devAccount, error) {
+	var made struct{ ID, Secret string }
+	err := s.api.manage(ctx, http.MethodPost, "/api/v1/endpoints", map[string]any{
+		"tenant_id": s.tenant,
+		"dialect":   "meta",
+		"url":       r.URL() + "/hooks",
+		"options":   map[string]string{"verify_token": devVerifyToken},
+	}, &made)
+	if err != nil {
+		return devAccount{}, err
+	}
+	if len(r.Challenges()) == 0 {
+		return devAccount{}, errors.New("the receiver was not asked for the hub challenge")
+	}
+	return devAccount{
+		secret: made.Secret,
+		how:    "POST /api/v1/endpoints, hub challenge answered",
+		show:   s.curl("/api/v1/endpoints/"+made.ID, "Authorization: Bearer "+devAdminToken),
+	}, nil
+}
+
+func register360dialog(ctx context.Context, s *devStage, r *emulator.Receiver) (devAccount, error) {
+	const platformSecret = "dev-360dialog-secret"
+	err := s.api.manage(ctx, http.MethodPatch, "/api/v1/tenants/"+s.tenant, map[string]any{
+		"secrets": map[string]string{"360dialog": platformSecret},
+	}, nil)
+	if err != nil {
+		return devAccount{}, err
+	}
+	account, err := registerConfigsWebhook(ctx, s, r, "360dialog", "D360-API-KEY")
+	account.secret = platformSecret
+	return account, err
+}
+
+func registerWhizard(ctx context.Context, s *devStage, r *emulator.Receiver) (devAccount, error) {
+	return registerConfigsWebhook(ctx, s, r, "whizard", "WHIZARD-KEY")
+}
+
+// registerConfigsWebhook registers a receiver of the first number by the call
+// that 360dialog and Whizard share, each with its own key header.
+func registerConfigsWebhook(ctx context.Context, s *devStage, r *emulator.Receiver, dialect, keyHeader string) (devAccount, error) {
+	const path = "/v1/configs/webhook"
+	key, err := s.numberKey(ctx, dialect)
+	if err != nil {
+		return devAccount{}, err
+	}
+	err = s.api.call(ctx, http.MethodPost, path, map[string]string{keyHeader: key}, map[string]any{
+		"url":     r.URL() + "/hooks",
+		"headers": map[string]string{"Authorization": devBasicAuth},
+	}, nil)
+	if err != nil {
+		return devAccount{}, err
+	}
+	return devAccount{
+		how:  fmt.Sprintf("POST %s with %s", path, keyHeader),
+		show: s.curl(path, keyHeader+": "+key),
+	}, nil
+}
+
+// wantCloud is the Cloud API form: the very bytes that Meta sent if the item
+// came alone, else the same JSON as if it had.
+func wantCloud(item emulator.Item, alone bool) (string, func(emulator.Request) error) {
+	body := emulator.Body(item)
+	same := emulator.SameJSON
+	if alone {
+		same = emulator.SameBytes
+	}
+	return readCloud(body).key, func(hook emulator.Request) error { return same(body, hook.Body) }
+}
+
+// wantOnPrem is the form of the On-Premises client, which has no envelope.
+func wantOnPrem(item emulator.Item, _ bool) (string, func(emulator.Request) error) {
+	body := emulator.OnPremises(item)
+	return readOnPrem(body).key, func(hook emulator.Request) error {
+		return emulator.HoldsJSON(body, hook.Body)
+	}
+}
+
+// withBasicAuth adds that the header given at registration comes with the hook.
+func withBasicAuth(want func(emulator.Item, bool) (string, func(emulator.Request) error)) func(emulator.Item, bool) (string, func(emulator.Request) error) {
+	return func(item emulator.Item, alone bool) (string, func(emulator.Request) error) {
+		key, check := want(item, alone)
+		return key, func(hook emulator.Request) error {
+			if got := hook.Header.Get("Authorization"); got != devBasicAuth {
+				return fmt.Errorf("the Authorization header is %q, want %q", got, devBasicAuth)
+			}
+			return check(hook)
+		}
+	}
+}

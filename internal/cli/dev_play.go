@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/waypost-gateway/waypost/internal/emulator"
+)
+
+// devStep is one webhook that Meta sends.
+type devStep struct {
+	event, what string // for the table
+	items       []emulator.Item
+	repeat      bool // it was sent before: nobody is owed anything
+}
+
+// steps writes the play: each kind of traffic once.
+func (s *devStage) steps() ([]devStep, error) {
+	numbers := s.meta.Numbers()
+	first, second := numbers[0], numbers[1]
+	text := s.meta.Text(first, "Grüße! Is the oak shelf back? 🧵")
+	steps := []devStep{{event: "message.text", what: "signed", items: []emulator.Item{text}}}
+	for _, name := range []string{"image", "button_reply", "location"} {
+		item, err := s.meta.Item(first, name)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, devStep{event: "message." + name, items: []emulator.Item{item}})
+	}
+	sent := s.meta.NewSent(first)
+	for _, status := range []string{"sent", "delivered", "read"} {
+		steps = append(steps, devStep{event: "status." + status, items: []emulator.Item{s.meta.Status(sent, status)}})
+	}
+	failed := s.meta.Status(s.meta.NewSent(first), "failed")
+	return append(
+		steps,
+		devStep{event: "status.failed", items: []emulator.Item{failed}},
+		devStep{event: "batch", what: "2 messages for 2 numbers", items: []emulator.Item{
+			s.meta.Text(first, "Two for one"), s.meta.Text(second, "One for two"),
+		}},
+		devStep{event: "message.text", what: "the first one once more", items: []emulator.Item{text}, repeat: true},
+	), nil
+}
+
+// play sends the steps and gives the receivers a moment after each, so that the
+// table reads as a story. It reports what Meta was not answered as it must be.
+func (s *devStage) play(ctx context.Context, steps []devStep) (faults []string) {
+	for i, step := range steps {
+		body := emulator.Body(step.items...)
+		s.table.ahead(func() devRow {
+			row := devRow{at: time.Now(), flow: "Meta ->", event: step.event, what: step.what}
+			statuses, err := s.meta.Deliver(ctx, body, emulator.Retry{Tries: 3})
+			if err != nil || len(statuses) > 1 {
+				faults = append(faults, fmt.Sprintf("Meta's webhook %d (%s) was answered %v, want 200 at once", i+1, step.event, statuses))
+			}
+			row.try, row.answer = strconv.Itoa(len(statuses)), strconv.Itoa(statuses[len(statuses)-1])
+			return row
+		})
+		s.await(ctx, steps[:i+1])
+	}
+	return faults
+}
+
+// await waits until every receiver has what it is owed so far, but not for
+// long: whether all is right is judged at the end.
+func (s *devStage) await(ctx context.Context, steps []devStep) {
+	const moment = time.Second
+	ctx, cancel := context.WithTimeout(ctx, moment)
+	defer cancel()
+	for _, st := range s.stations {
+		owed := len(s.wants(st, steps))
+		_, err := st.receiver.WaitFor(ctx, func(hooks []emulator.Request) bool { return countReceived(hooks) >= owed })
+		if err != nil {
+			return
+		}
+	}
+}
+
+func countReceived(hooks []emulator.Request) int {
+	received := 0
+	for _, hook := range hooks {
+		if hook.Answer.Received() {
+			received++
+		}
+	}
+	return received
+}
+
+// settle waits until the gateway owes none of the receivers anything: from then
+// on nothing more can arrive.
+func (s *devStage) settle(ctx context.Context) error {
+	for _, st := range s.stations {
+		query := url.Values{"endpoint_id": {st.endpoint}, "state": {"pending"}, "limit": {"1"}}
+		err := poll(ctx, 50*time.Millisecond, func() (bool, error) {
+			var list struct{ Data []struct{ ID string } }
+			err := s.api.manage(ctx, http.MethodGet, "/api/v1/deliveries?"+query.Encode(), nil, &list)
+			return len(list.Data) == 0, err
+		})
+		if err != nil {
+			return fmt.Errorf("wait until nothing is owed to %s: %w", st.dialect.id, err)
+		}
+	}
+	return nil
+}
+
+// countEvents is how many events of the tenant the gateway keeps.
+func (s *devStage) countEvents(ctx context.Context) (int, error) {
+	var list struct{ Data []struct{ ID string } }
+	query := url.Values{"tenant_id": {s.tenant}, "limit": {"1000"}}
+	err := s.api.manage(ctx, http.MethodGet, "/api/v1/events?"+query.Encode(), nil, &list)
+	return len(list.Data), err
+}

@@ -1,0 +1,198 @@
+package ingest
+
+import (
+	"context"
+	"time"
+
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+// Batches end at whichever limit comes first. They form by themselves while the
+// one before is being committed, so nothing ever waits for a batch to fill.
+const (
+	maxBatchEvents = 256
+	maxBatchBytes  = 1 << 20
+)
+
+// Accepter is the part of the store that takes events in.
+type Accepter interface {
+	Accept(ctx context.Context, node waypost.NodeID, batch []store.Arrival) ([]store.Receipt, error)
+}
+
+// Engine is the part of the delivery engine that starts first attempts from
+// memory.
+type Engine interface {
+	Reserve(endpoint waypost.EndpointID) bool
+	Unreserve(endpoint waypost.EndpointID)
+	Start(owed []store.Owed)
+	Wake(endpoint waypost.EndpointID)
+}
+
+// Member says who this node is; see package node.
+type Member interface {
+	ID() waypost.NodeID
+	NextID() int64
+}
+
+// Committer gathers what concurrent requests bring into group commits: one
+// transaction, and one wait for the disk, for as many as came in meanwhile. It
+// gives events their ids right before the commit, one batch at a time, so that
+// commit order is id order.
+type Committer struct {
+	store  Accepter
+	engine Engine
+	node   Member
+	queue  chan *submission
+	done   chan struct{}
+}
+
+type submission struct {
+	arrivals []store.Arrival
+	bytes    int
+	receipts []store.Receipt
+	err      error
+	ready    chan struct{}
+}
+
+// NewCommitter makes a committer; Run must be running for Commit to return.
+func NewCommitter(accepter Accepter, engine Engine, node Member) *Committer {
+	return &Committer{
+		store:  accepter,
+		engine: engine,
+		node:   node,
+		queue:  make(chan *submission, 4096),
+		done:   make(chan struct{}),
+	}
+}
+
+var errClosed = &waypost.Error{Kind: waypost.KindUnavailable, Message: "shutting down; try again"}
+
+// Commit returns once all arrivals are on disk, in one transaction. On an
+// error none is. If ctx ends first the arrivals may still be committed, which
+// the sender's retry turns into duplicates.
+func (c *Committer) Commit(ctx context.Context, arrivals []store.Arrival) ([]store.Receipt, error) {
+	s := &submission{arrivals: arrivals, ready: make(chan struct{})}
+	for i := range arrivals {
+		s.bytes += len(arrivals[i].Event.Body)
+	}
+	select {
+	case c.queue <- s:
+	case <-c.done:
+		return nil, errClosed
+	case <-ctx.Done():
+		return nil, &waypost.Error{Kind: waypost.KindUnavailable, Message: "gave up waiting", Err: ctx.Err()}
+	}
+	select {
+	case <-s.ready:
+		return s.receipts, s.err
+	case <-c.done:
+		select {
+		case <-s.ready:
+			return s.receipts, s.err
+		default: // it came into the queue too late to be seen
+			return nil, errClosed
+		}
+	case <-ctx.Done():
+		return nil, &waypost.Error{Kind: waypost.KindUnavailable, Message: "gave up waiting", Err: ctx.Err()}
+	}
+}
+
+// Run commits until ctx ends, and then what is still in the queue.
+func (c *Committer) Run(ctx context.Context) error {
+	defer close(c.done)
+	batch := make([]*submission, 0, maxBatchEvents)
+	for {
+		select {
+		case s := <-c.queue:
+			batch = c.gather(append(batch[:0], s))
+			c.commit(batch)
+		case <-ctx.Done():
+			select {
+			case s := <-c.queue:
+				batch = c.gather(append(batch[:0], s))
+				c.commit(batch)
+			default:
+				return nil
+			}
+		}
+	}
+}
+
+// gather adds what is waiting, up to the limits.
+func (c *Committer) gather(batch []*submission) []*submission {
+	events, bytes := len(batch[0].arrivals), batch[0].bytes
+	for events < maxBatchEvents && bytes < maxBatchBytes {
+		select {
+		case s := <-c.queue:
+			batch = append(batch, s)
+			events += len(s.arrivals)
+			bytes += s.bytes
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commitTimeout bounds one transaction; a store that takes longer is answered
+// for as unavailable, and the sender comes back.
+const commitTimeout = 10 * time.Second
+
+func (c *Committer) commit(batch []*submission) {
+	arrivals := batch[0].arrivals
+	if len(batch) > 1 {
+		arrivals = make([]store.Arrival, 0, maxBatchEvents)
+		for _, s := range batch {
+			arrivals = append(arrivals, s.arrivals...)
+		}
+	}
+	for i := range arrivals {
+		arrivals[i].Event.ID = waypost.EventID(c.node.NextID())
+		for j := range arrivals[i].Owed {
+			owing := &arrivals[i].Owed[j]
+			owing.InHand = owing.After == 0 && c.engine.Reserve(owing.Endpoint)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	receipts, err := c.store.Accept(ctx, c.node.ID(), arrivals)
+	cancel()
+	c.answer(batch, receipts, err)
+	c.start(arrivals, receipts, err)
+}
+
+// answer lets the waiting requests go.
+func (c *Committer) answer(batch []*submission, receipts []store.Receipt, err error) {
+	if err != nil && waypost.KindOf(err) != waypost.KindUnavailable {
+		// Whatever went wrong, nothing was stored: the sender has to come back.
+		err = &waypost.Error{Kind: waypost.KindUnavailable, Message: "the event could not be stored", Err: err}
+	}
+	for _, s := range batch {
+		if s.err = err; err == nil {
+			s.receipts, receipts = receipts[:len(s.arrivals)], receipts[len(s.arrivals):]
+		}
+		close(s.ready)
+	}
+}
+
+// start hands what is now owed to the engine, or takes the reservations back.
+func (c *Committer) start(arrivals []store.Arrival, receipts []store.Receipt, err error) {
+	owed := make([]store.Owed, 0, len(arrivals))
+	for i := range arrivals {
+		stored := err == nil && !receipts[i].Duplicate
+		for _, owing := range arrivals[i].Owed {
+			switch {
+			case owing.InHand && stored:
+				event := arrivals[i].Event
+				owed = append(owed, store.Owed{Event: &event, Endpoint: owing.Endpoint})
+			case owing.InHand:
+				c.engine.Unreserve(owing.Endpoint)
+			case stored && owing.After == 0:
+				c.engine.Wake(owing.Endpoint)
+			}
+		}
+	}
+	if len(owed) > 0 {
+		c.engine.Start(owed)
+	}
+}

@@ -1,0 +1,216 @@
+// Package ingest takes events in. A request is authenticated over its raw
+// bytes, split into items, each item routed to its owner and to the endpoints
+// that are owed it, and all of it committed in one transaction; only then is
+// the request answered 200.
+//
+// What can go wrong, and what the sender hears: a bad or missing signature is
+// 401 and stores nothing; a body over the limit is 413; a store that cannot
+// commit, or more at once than memory allows, is 503 with Retry-After, and the
+// sender's own retry brings the request back. An authentic request that is not
+// understood is kept whole as "unparsed" and answered 200, since a retry would
+// not make it clearer. An item whose number nobody owns is kept as "unrouted".
+package ingest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"hash/fnv"
+	"log/slog"
+
+	"github.com/waypost-gateway/waypost/internal/meta"
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+// MaxBody is the largest request body taken, in bytes. Meta sends up to 3 MB.
+const MaxBody = 4 << 20
+
+// Directory tells who owns what and who is owed what.
+type Directory interface {
+	SourceByName(name string) *waypost.Source
+	Number(id waypost.NumberID) *waypost.Number
+	Owner(phoneNumberID, wabaID, displayPhone string) (waypost.TenantID, waypost.NumberID)
+	// Owed lists what the event is owed to, now.
+	Owed(event *waypost.Event) []store.Owing
+}
+
+// Observer counts; see internal/metrics.
+type Observer interface {
+	// Ingested counts one request by source kind and result.
+	Ingested(kind waypost.SourceKind, result Result)
+	// Accepted counts one stored event by state, or a duplicate that was not stored.
+	Accepted(state waypost.EventState, duplicate bool)
+}
+
+// Result is what became of an ingest request.
+type Result string
+
+// The results of an ingest request; metric labels.
+const (
+	ResultAccepted      Result = "accepted"
+	ResultUnauthorized  Result = "unauthorized"
+	ResultTooLarge      Result = "too_large"
+	ResultUnavailable   Result = "unavailable"
+	ResultOverload      Result = "overload"
+	ResultMalformed     Result = "malformed"
+	ResultUnknownSource Result = "unknown_source"
+)
+
+// Options of an Ingest.
+type Options struct {
+	Directory Directory
+	Committer *Committer
+	Observer  Observer
+	Log       *slog.Logger
+	// MaxInFlight bounds the bytes of request bodies held in memory at once;
+	// default 256 MiB. Beyond it requests are answered 503.
+	MaxInFlight int64
+}
+
+// Ingest is the way in.
+type Ingest struct {
+	directory Directory
+	committer *Committer
+	observer  Observer
+	log       *slog.Logger
+	gate      *gate
+}
+
+// New makes the way in.
+func New(options Options) *Ingest {
+	if options.MaxInFlight <= 0 {
+		options.MaxInFlight = 256 << 20
+	}
+	return &Ingest{
+		directory: options.Directory,
+		committer: options.Committer,
+		observer:  options.Observer,
+		log:       options.Log,
+		gate:      newGate(options.MaxInFlight),
+	}
+}
+
+// arrivals makes what is to be committed of an authentic Cloud API body.
+// number, if not nil, is known to be the receiving one from elsewhere.
+func (in *Ingest) arrivals(source *waypost.Source, number *waypost.Number, body []byte) []store.Arrival {
+	items, err := meta.Split(body)
+	if err != nil {
+		return in.unparsed(source, body, err)
+	}
+	arrivals := make([]store.Arrival, len(items))
+	for i := range items {
+		item := &items[i]
+		event := waypost.Event{
+			Type:          item.Type,
+			SourceID:      source.ID,
+			PhoneNumberID: item.PhoneNumberID,
+			WABAID:        item.WABAID,
+			Conversation:  conversation(item.PhoneNumberID, item.Contact),
+			Form:          waypost.FormCloud,
+			Body:          item.Body,
+			OccurredAt:    item.OccurredAt,
+		}
+		in.route(&event, source, number, item.DisplayPhone)
+		arrivals[i] = store.Arrival{Event: event, DedupeKey: item.DedupeKey(source.ID), Owed: in.directory.Owed(&event)}
+	}
+	return arrivals
+}
+
+// route finds the event's owner: the number, else the business account, else
+// whoever owns the source.
+func (in *Ingest) route(event *waypost.Event, source *waypost.Source, number *waypost.Number, displayPhone string) {
+	if number != nil {
+		event.TenantID, event.NumberID = number.TenantID, number.ID
+	} else {
+		event.TenantID, event.NumberID = in.directory.Owner(event.PhoneNumberID, event.WABAID, displayPhone)
+	}
+	if event.TenantID == 0 {
+		event.TenantID = source.TenantID
+	}
+	switch {
+	case event.Type == waypost.TypeUnparsed:
+		event.State = waypost.EventUnparsed
+	case event.TenantID == 0:
+		event.State = waypost.EventUnrouted
+	default:
+		event.State = waypost.EventRouted
+	}
+}
+
+// unparsed keeps an authentic body that was not understood, whole.
+func (in *Ingest) unparsed(source *waypost.Source, body []byte, reason error) []store.Arrival {
+	in.log.Warn("request not understood, kept whole", "source", source.Name, "bytes", len(body), "error", reason)
+	return []store.Arrival{{
+		Event: waypost.Event{
+			Type:     waypost.TypeUnparsed,
+			State:    waypost.EventUnparsed,
+			SourceID: source.ID,
+			TenantID: source.TenantID,
+			Form:     waypost.FormRaw,
+			Body:     body,
+		},
+		DedupeKey: dedupeKey("unparsed", source.ID.String(), body),
+	}}
+}
+
+// commit stores the arrivals and counts what became of them.
+func (in *Ingest) commit(ctx context.Context, arrivals []store.Arrival) error {
+	receipts, err := in.committer.Commit(ctx, arrivals)
+	if err != nil {
+		return err
+	}
+	for i, receipt := range receipts {
+		in.observer.Accepted(arrivals[i].Event.State, receipt.Duplicate)
+	}
+	return nil
+}
+
+// Publish accepts an event that a platform made itself. A repeat of the
+// tenant's idempotency key gives the first event's id and delivers nothing.
+func (in *Ingest) Publish(ctx context.Context, tenant waypost.TenantID, number waypost.NumberID, eventType string, data json.RawMessage, idempotencyKey string) (waypost.EventID, error) {
+	if !in.gate.enter(int64(len(data))) {
+		return 0, waypost.Errorf(waypost.KindUnavailable, "too much is coming in at once; try again in a second")
+	}
+	defer in.gate.leave(int64(len(data)))
+	event := waypost.Event{
+		Type:     eventType,
+		State:    waypost.EventRouted,
+		TenantID: tenant,
+		NumberID: number,
+		Form:     waypost.FormData,
+		Body:     data,
+	}
+	if n := in.directory.Number(number); n != nil {
+		event.PhoneNumberID, event.WABAID = n.PhoneNumberID, n.WABAID
+	}
+	arrival := store.Arrival{Event: event, Owed: in.directory.Owed(&event)}
+	if idempotencyKey != "" {
+		arrival.DedupeKey = dedupeKey("publish", tenant.String(), []byte(idempotencyKey))
+	}
+	receipts, err := in.committer.Commit(ctx, []store.Arrival{arrival})
+	if err != nil {
+		return 0, err
+	}
+	in.observer.Accepted(event.State, receipts[0].Duplicate)
+	return receipts[0].Event, nil
+}
+
+// dedupeKey is the key of what tells no time of its own.
+func dedupeKey(kind, scope string, identity []byte) []byte {
+	digest := sha256.New()
+	digest.Write([]byte(kind + "\x00" + scope + "\x00"))
+	digest.Write(identity)
+	return append(make([]byte, 4, 4+sha256.Size), digest.Sum(nil)...)[:20]
+}
+
+// conversation is the digest of number and contact that groups events of one chat.
+func conversation(number, contact string) int64 {
+	if contact == "" {
+		return 0
+	}
+	digest := fnv.New64a()
+	digest.Write([]byte(number + "\x00" + contact))
+	return int64(binary.BigEndian.Uint64(digest.Sum(nil)) >> 1)
+}

@@ -1,0 +1,95 @@
+// Package metrics is what the gateway counts, in Prometheus form. Label sets are
+// bounded: never an endpoint, a number, a tenant or a URL.
+package metrics
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/waypost-gateway/waypost/internal/ingest"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+// Metrics observes ingest and delivery.
+type Metrics struct {
+	registry   *prometheus.Registry
+	requests   *prometheus.CounterVec
+	events     *prometheus.CounterVec
+	duplicates prometheus.Counter
+	attempts   *prometheus.CounterVec
+	durations  *prometheus.HistogramVec
+	lost       prometheus.Counter
+}
+
+// New makes a registry of its own, so that several gateways can run in one
+// process.
+func New() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "waypost_ingest_requests_total",
+			Help: "Ingest requests by kind of source and result.",
+		}, []string{"source", "result"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "waypost_events_total",
+			Help: "Events stored, by state (routed, unrouted, unparsed).",
+		}, []string{"state"}),
+		duplicates: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "waypost_event_duplicates_total",
+			Help: "Repeats of events that were acknowledged and not stored again.",
+		}),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "waypost_delivery_attempts_total",
+			Help: "Delivery attempts by dialect, outcome and reason.",
+		}, []string{"dialect", "outcome", "reason"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "waypost_delivery_attempt_seconds",
+			Help:    "How long delivery attempts took, by dialect.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15},
+		}, []string{"dialect"}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "waypost_delivery_results_lost_total",
+			Help: "Results that were not written because another node had taken the delivery over.",
+		}),
+	}
+	m.registry.MustRegister(m.requests, m.events, m.duplicates, m.attempts, m.durations, m.lost,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Gauge adds a gauge that is read when scraped.
+func (m *Metrics) Gauge(name, help string, read func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+}
+
+// Handler serves /metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// Ingested counts one ingest request.
+func (m *Metrics) Ingested(kind waypost.SourceKind, result ingest.Result) {
+	m.requests.WithLabelValues(string(kind), string(result)).Inc()
+}
+
+// Accepted counts one stored event or one repeat.
+func (m *Metrics) Accepted(state waypost.EventState, duplicate bool) {
+	if duplicate {
+		m.duplicates.Inc()
+		return
+	}
+	m.events.WithLabelValues(string(state)).Inc()
+}
+
+// Attempted counts one delivery attempt.
+func (m *Metrics) Attempted(dialect string, outcome waypost.Outcome, reason waypost.Reason, took time.Duration) {
+	m.attempts.WithLabelValues(dialect, string(outcome), string(reason)).Inc()
+	m.durations.WithLabelValues(dialect).Observe(took.Seconds())
+}
+
+// Lost counts results that came too late to be written.
+func (m *Metrics) Lost(n int) { m.lost.Add(float64(n)) }

@@ -1,0 +1,240 @@
+package settings
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"maps"
+	"slices"
+
+	"github.com/waypost-gateway/waypost/internal/dialect"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+// NewKey is a key just made. Its text is nowhere else.
+type NewKey struct {
+	waypost.Key
+	Spec dialect.KeySpec
+	Text waypost.Secret
+	// TenantSecret is the tenant's signing secret; empty where the dialect's
+	// keys come without one.
+	TenantSecret waypost.Secret
+}
+
+// CreateKey makes a key of a dialect's settings API, for a number or for a
+// whole tenant, as the dialect has it. The earlier key of the same dialect and
+// holder is revoked. Account name and signing secret outlive keys.
+func (s *Service) CreateKey(ctx context.Context, dialectID string, tenant waypost.TenantID, number waypost.NumberID) (NewKey, error) {
+	spec, err := s.keySpec(dialectID)
+	if err != nil {
+		return NewKey{}, err
+	}
+	if tenant, err = s.holder(ctx, spec, tenant, number); err != nil {
+		return NewKey{}, err
+	}
+	text := newKeyText()
+	made := NewKey{Spec: spec, Text: text, Key: waypost.Key{
+		ID:        waypost.KeyID(s.newID()),
+		Dialect:   dialectID,
+		TenantID:  tenant,
+		NumberID:  number,
+		Digest:    digest(text.Reveal()),
+		CreatedAt: s.now(),
+	}}
+	if spec.AccountMember != "" {
+		if made.Account, err = s.account(ctx, dialectID, tenant, number); err != nil {
+			return NewKey{}, err
+		}
+	}
+	if spec.SecretMember != "" {
+		if made.TenantSecret, err = s.tenantSecret(ctx, dialectID, tenant); err != nil {
+			return NewKey{}, err
+		}
+	}
+	if err := s.store.CreateKey(ctx, made.Key); err != nil {
+		return NewKey{}, err
+	}
+	if spec.ClearsWebhook {
+		if err := s.clearWebhook(ctx, dialectID, tenant, number); err != nil {
+			return NewKey{}, err
+		}
+	}
+	s.written(ctx)
+	return made, nil
+}
+
+func (s *Service) keySpec(dialectID string) (dialect.KeySpec, error) {
+	d, ok := s.dialects[dialectID]
+	if !ok || d.info.Keys == nil {
+		return dialect.KeySpec{}, waypost.Invalid(waypost.FieldError{Field: "dialect", Message: "is not a dialect with a settings API"})
+	}
+	return *d.info.Keys, nil
+}
+
+// holder checks whom the key is for and gives the tenant.
+func (s *Service) holder(ctx context.Context, spec dialect.KeySpec, tenant waypost.TenantID, number waypost.NumberID) (waypost.TenantID, error) {
+	switch {
+	case spec.PerNumber && number == 0:
+		return 0, waypost.Invalid(waypost.FieldError{Field: "number_id", Message: "is needed: a key of this dialect speaks for one number"})
+	case !spec.PerNumber && number != 0:
+		return 0, waypost.Invalid(waypost.FieldError{Field: "number_id", Message: "a key of this dialect speaks for a whole tenant; give tenant_id"})
+	case !spec.PerNumber && tenant == 0:
+		return 0, waypost.Invalid(waypost.FieldError{Field: "tenant_id", Message: "is needed: a key of this dialect speaks for a whole tenant"})
+	case !spec.PerNumber:
+		_, err := s.Tenant(ctx, tenant)
+		return tenant, err
+	}
+	n, err := s.Number(ctx, number)
+	if err != nil {
+		return 0, err
+	}
+	if tenant == 0 {
+		tenant = n.TenantID
+	}
+	return tenant, s.owns(ctx, tenant, number)
+}
+
+// account is the public name beside the key: the holder's present one, or new.
+func (s *Service) account(ctx context.Context, dialectID string, tenant waypost.TenantID, number waypost.NumberID) (string, error) {
+	keys, err := s.store.KeysOf(ctx, tenant)
+	if err != nil {
+		return "", err
+	}
+	for _, key := range keys {
+		if key.Dialect == dialectID && key.NumberID == number && key.Account != "" {
+			return key.Account, nil
+		}
+	}
+	return newAccountName(), nil
+}
+
+// tenantSecret is the tenant's signing secret for the dialect, made if there
+// was none.
+func (s *Service) tenantSecret(ctx context.Context, dialectID string, tenant waypost.TenantID) (waypost.Secret, error) {
+	t, err := s.store.UpdateTenant(ctx, tenant, func(t *waypost.Tenant) error {
+		if t.Secrets[dialectID] != "" {
+			return nil
+		}
+		t.Secrets = maps.Clone(t.Secrets)
+		if t.Secrets == nil {
+			t.Secrets = map[string]waypost.Secret{}
+		}
+		t.Secrets[dialectID] = newSigningSecret("")
+		return nil
+	})
+	return t.Secrets[dialectID], err
+}
+
+// clearWebhook empties the number's own webhook, as a provider does whose keys
+// and webhooks belong together. What is owed is held until a URL is set again.
+func (s *Service) clearWebhook(ctx context.Context, dialectID string, tenant waypost.TenantID, number waypost.NumberID) error {
+	s.written(ctx)
+	e := s.inSlot(tenant, dialectID, dialect.Place{NumberID: number, Slot: slotNumber})
+	if e == nil {
+		return nil
+	}
+	_, err := s.edit(ctx, e.ID, func(e *waypost.Endpoint) error {
+		e.URL, e.Headers = "", nil
+		return nil
+	})
+	return err
+}
+
+// slotNumber is the slot of a number's one webhook.
+const slotNumber = "number"
+
+// Keys lists the living keys of one tenant, or of all (0), newest first.
+func (s *Service) Keys(ctx context.Context, tenant waypost.TenantID) ([]waypost.Key, error) {
+	tenants := []waypost.TenantID{tenant}
+	if tenant == 0 {
+		tenants = nil
+		for _, t := range s.directory.Tenants() {
+			tenants = append(tenants, t.ID)
+		}
+	}
+	var living []waypost.Key
+	for _, id := range tenants {
+		keys, err := s.store.KeysOf(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range keys {
+			if !s.expired(key) {
+				living = append(living, key)
+			}
+		}
+	}
+	slices.SortFunc(living, func(a, b waypost.Key) int { return cmp.Compare(b.ID, a.ID) })
+	return living, nil
+}
+
+func (s *Service) expired(key waypost.Key) bool {
+	return !key.ExpiresAt.IsZero() && !s.now().Before(key.ExpiresAt)
+}
+
+// RevokeKey ends a key. In its place stays one that nobody knows and that has
+// expired, so that the holder's next key has the same account name.
+func (s *Service) RevokeKey(ctx context.Context, id waypost.KeyID) error {
+	keys, err := s.Keys(ctx, 0)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(keys, func(key waypost.Key) bool { return key.ID == id })
+	if i < 0 {
+		return waypost.Errorf(waypost.KindNotFound, "no key has the id %s", id)
+	}
+	seal := keys[i]
+	seal.ID, seal.Digest = waypost.KeyID(s.newID()), digest(newKeyText().Reveal())
+	seal.CreatedAt, seal.ExpiresAt = s.now(), s.now()
+	return s.store.CreateKey(ctx, seal)
+}
+
+func digest(text string) [sha256.Size]byte { return sha256.Sum256([]byte(text)) }
+
+var errBadKey = waypost.Errorf(waypost.KindUnauthorized, "the key is missing, unknown, revoked or expired")
+
+// Authenticate implements dialect.Admin. The store is asked for the key's
+// digest, so neither how far a guess was right nor how long it is shows in the
+// time it takes. Only bad keys are counted against an address; a good one gets
+// through from anywhere.
+func (s *Service) Authenticate(ctx context.Context, c dialect.Credential) (dialect.Account, error) {
+	account, err := s.authenticate(ctx, c)
+	if waypost.KindOf(err) == waypost.KindUnauthorized && s.guesses.Failed(c.Remote) {
+		return nil, waypost.Errorf(waypost.KindRateLimited, "too many bad keys came from this address; wait a minute")
+	}
+	return account, err
+}
+
+func (s *Service) authenticate(ctx context.Context, c dialect.Credential) (dialect.Account, error) {
+	d, ok := s.dialects[c.Dialect]
+	if !ok || c.Key == "" {
+		return nil, errBadKey
+	}
+	key, err := s.store.KeyByDigest(ctx, c.Dialect, digest(c.Key))
+	switch {
+	case waypost.KindOf(err) == waypost.KindNotFound:
+		return nil, errBadKey
+	case err != nil:
+		return nil, err
+	case s.expired(key):
+		return nil, errBadKey
+	case c.Account != "" && subtle.ConstantTimeCompare([]byte(c.Account), []byte(key.Account)) != 1:
+		return nil, errBadKey
+	}
+	a := &account{service: s, dialect: d}
+	tenant, err := s.Tenant(ctx, key.TenantID)
+	if err != nil {
+		return nil, &waypost.Error{Message: "the key's tenant is gone", Err: err}
+	}
+	a.tenant = *tenant
+	if key.NumberID != 0 {
+		number, err := s.Number(ctx, key.NumberID)
+		if err != nil {
+			return nil, &waypost.Error{Message: "the key's number is gone", Err: err}
+		}
+		n := *number
+		a.number = &n
+	}
+	return a, nil
+}

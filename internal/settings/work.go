@@ -1,0 +1,89 @@
+package settings
+
+import (
+	"context"
+	"slices"
+
+	"github.com/waypost-gateway/waypost/internal/dialect"
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+// RetryDelivery makes a delivery due now, a settled one with its schedule at
+// the start.
+func (s *Service) RetryDelivery(ctx context.Context, id waypost.DeliveryID) error {
+	if err := s.store.Retry(ctx, id, s.now()); err != nil {
+		return err
+	}
+	s.onWork(id.Endpoint)
+	return nil
+}
+
+// ReplayEvent owes a stored event again to all endpoints that would be owed it
+// now, or to one of them. An unrouted event is first given its owner, if there
+// is one by now. It returns the deliveries.
+func (s *Service) ReplayEvent(ctx context.Context, id waypost.EventID, only waypost.EndpointID) ([]waypost.DeliveryID, error) {
+	record, err := s.store.Event(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	event := record.Event
+	if err := s.reroute(ctx, &event); err != nil {
+		return nil, err
+	}
+	targets := s.router.Route(&event)
+	if only != 0 {
+		if _, err := s.Endpoint(ctx, only); err != nil {
+			return nil, err
+		}
+		targets = slices.DeleteFunc(targets, func(t dialect.Target) bool { return t.Endpoint.ID != only })
+		if len(targets) == 0 {
+			return nil, waypost.Errorf(waypost.KindConflict, "the endpoint does not take this event as it is set now")
+		}
+	}
+	if len(targets) == 0 {
+		return nil, nil
+	}
+	owed, ids := owings(id, targets)
+	if err := s.store.Owe(ctx, id, owed, s.now()); err != nil {
+		return nil, err
+	}
+	for _, owing := range owed {
+		s.onWork(owing.Endpoint)
+	}
+	return ids, nil
+}
+
+// reroute finds the owner of an event that had none.
+func (s *Service) reroute(ctx context.Context, event *waypost.Event) error {
+	if event.TenantID != 0 {
+		return nil
+	}
+	tenant, number := s.directory.Owner(event.PhoneNumberID, event.WABAID, "")
+	if tenant == 0 {
+		return waypost.Errorf(waypost.KindConflict, "no tenant owns this event yet; create the number with its phone_number_id first")
+	}
+	if err := s.store.Reroute(ctx, event.ID, tenant, number); err != nil {
+		return err
+	}
+	event.TenantID, event.NumberID, event.State = tenant, number, waypost.EventRouted
+	return nil
+}
+
+// owings are the targets in the store's words. A delivery only waits for one
+// that is owed as well.
+func owings(event waypost.EventID, targets []dialect.Target) ([]store.Owing, []waypost.DeliveryID) {
+	among := func(e *waypost.Endpoint) bool {
+		return e != nil && slices.ContainsFunc(targets, func(t dialect.Target) bool { return t.Endpoint.ID == e.ID })
+	}
+	owed := make([]store.Owing, len(targets))
+	ids := make([]waypost.DeliveryID, len(targets))
+	for i, target := range targets {
+		owed[i].Endpoint = target.Endpoint.ID
+		if among(target.After) {
+			owed[i].After = target.After.ID
+		}
+		ids[i] = waypost.DeliveryID{Event: event, Endpoint: target.Endpoint.ID}
+	}
+	return owed, ids
+}
