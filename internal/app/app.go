@@ -6,12 +6,10 @@ package app
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -25,7 +23,6 @@ import (
 	"github.com/waypost-gateway/waypost/internal/ingest"
 	"github.com/waypost-gateway/waypost/internal/metrics"
 	"github.com/waypost-gateway/waypost/internal/node"
-	"github.com/waypost-gateway/waypost/internal/secret"
 	"github.com/waypost-gateway/waypost/internal/settings"
 	"github.com/waypost-gateway/waypost/internal/store"
 	"github.com/waypost-gateway/waypost/internal/waypost"
@@ -43,9 +40,156 @@ type Options struct {
 type App struct {
 	log       *slog.Logger
 	store     store.Store
+	egress    *egress.Client
 	node      *node.Node
 	directory *directory.Directory
 	engine    *delivery.Engine
 	committer *ingest.Committer
 	server    *httpserver.Server
+}
+
+// New opens the store, wires the parts and starts to listen; requests are
+// answered once Run runs. Its errors say what to mend.
+func New(ctx context.Context, options Options) (*App, error) {
+	a := &App{log: options.Log}
+	if err := a.open(ctx, options); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+func (a *App) open(ctx context.Context, options Options) error {
+	c := &options.Config
+	box, err := openBox(c)
+	if err != nil {
+		return err
+	}
+	if a.store, err = openStore(ctx, c, box, a.log); err != nil {
+		return err
+	}
+	a.node = node.New(a.store, node.Options{Log: a.log})
+	if err := a.node.Join(ctx); err != nil {
+		return err
+	}
+	if err := putConfiguredSources(ctx, c, a.store, a.node); err != nil {
+		return err
+	}
+	adminDigest, err := adminDigest(ctx, c, a.store, options.Stdout)
+	if err != nil {
+		return err
+	}
+	if a.egress, err = openEgress(c, options.Version); err != nil {
+		return err
+	}
+	a.directory = directory.New(a.store, a.log)
+	if err := a.directory.CatchUp(ctx); err != nil {
+		return err
+	}
+	handler := a.wire(c, adminDigest)
+	a.server, err = httpserver.New(ctx, httpserver.Options{Address: c.Listen, Handler: handler, Log: a.log})
+	return err
+}
+
+// wire builds what works on the open store, and gives what serves all of it.
+func (a *App) wire(c *config.Config, adminDigest [32]byte) http.Handler {
+	meters := metrics.New()
+	dialects := dialects()
+	service := settings.New(settings.Options{
+		Store:     a.store,
+		Directory: a.directory,
+		Dialects:  dialects,
+		IDs:       a.node.NextID,
+		Trusted:   a.egress.Trusted,
+		Forbidden: a.egress.CheckHost,
+		Fetch:     a.egress.Get,
+		OnWork:    func(id waypost.EndpointID) { a.engine.Wake(id) },
+		Log:       a.log,
+	})
+	a.engine = delivery.New(delivery.Config{
+		Queue:     a.store,
+		Directory: a.directory,
+		Dialects:  byID(dialects),
+		Sender:    a.egress,
+		States:    service,
+		Log:       a.log,
+		Observer:  meters,
+	})
+	a.directory.OnChange(func(endpoints []waypost.EndpointID) {
+		for _, id := range endpoints {
+			a.engine.EndpointChanged(id)
+		}
+		a.engine.Rescan()
+	})
+	a.committer = ingest.NewCommitter(a.store, a.engine, a.node)
+	in := ingest.New(ingest.Options{
+		Directory: directory.NewRouter(a.directory, dialects),
+		Committer: a.committer,
+		Observer:  meters,
+		Log:       a.log,
+	})
+
+	mux := http.NewServeMux()
+	mux.Handle("/ingest/", in.Handler())
+	mux.Handle("/api/", api.New(api.Options{Service: service, Publisher: in, AdminDigest: adminDigest, Log: a.log}))
+	mux.Handle("GET /metrics", meters.Handler())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", a.readyz)
+	mountDialects(mux, dialects, service)
+	return mux
+}
+
+func byID(dialects []dialect.Dialect) func(string) dialect.Dialect {
+	known := make(map[string]dialect.Dialect, len(dialects))
+	for _, d := range dialects {
+		known[d.Info().ID] = d
+	}
+	return func(id string) dialect.Dialect { return known[id] }
+}
+
+// Addr is the address listened on, host:port.
+func (a *App) Addr() string { return a.server.Addr() }
+
+// Run serves until ctx ends, or a part fails that the rest can't do without.
+func (a *App) Run(ctx context.Context) error {
+	a.log.Info("waypost is up", "address", a.Addr())
+	err := runInOrder(ctx,
+		a.directory.Run,
+		func(ctx context.Context) error { return a.node.Run(ctx, a.engine.Run) },
+		a.committer.Run,
+		a.server.Run,
+	)
+	a.log.Info("waypost is down")
+	return err
+}
+
+// Close releases what New opened.
+func (a *App) Close() error {
+	var errs []error
+	if a.server != nil {
+		if err := a.server.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if a.egress != nil {
+		a.egress.Close()
+	}
+	if a.store != nil {
+		errs = append(errs, a.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// readyTimeout bounds the question to the store.
+const readyTimeout = 2 * time.Second
+
+// readyz is 200 while the gateway can do its whole job: commit, and deliver.
+func (a *App) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	if err := errors.Join(a.store.Ping(ctx), a.engine.Ready()); err != nil {
+		a.log.Warn("not ready", "error", err)
+		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return
+	}
+	io.WriteString(w, "ready\n")
 }

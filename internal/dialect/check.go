@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
@@ -55,7 +56,7 @@ func urlFault(rules URLRules, raw string, trusted func(host string) bool) string
 	switch {
 	case len(raw) > limit:
 		return fmt.Sprintf("must have at most %d bytes", limit)
-	case err != nil || strings.ContainsFunc(raw, isSpaceOrControl):
+	case err != nil || !utf8.ValidString(raw) || strings.ContainsFunc(raw, isSpaceOrControl):
 		return "is not a valid URL"
 	case u.Scheme != "https" && u.Scheme != "http":
 		return "must start with https://"
@@ -95,11 +96,11 @@ func isLocalName(host string) bool {
 	return err == nil || strings.EqualFold(host, "localhost")
 }
 
-// validHost takes IP literals and names, also those that still have to be
-// turned into ASCII.
+// validHost takes IP literals (without a zone, which only has a meaning on one
+// machine) and names, also those that still have to be turned into ASCII.
 func validHost(host string) bool {
-	if _, err := netip.ParseAddr(host); err == nil {
-		return true
+	if address, err := netip.ParseAddr(host); err == nil {
+		return address.Zone() == ""
 	}
 	name := strings.TrimSuffix(host, ".")
 	if name == "" || len(name) > maxHost {
@@ -166,7 +167,7 @@ func headerFault(name, value string) string {
 		return "is not a valid header name"
 	case slices.Contains(forbiddenHeaders, name),
 		slices.ContainsFunc(forbiddenPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) }):
-		return "this header can't be set"
+		return "belongs to the connection or to the gateway and can't be set"
 	case len(value) > maxHeaderValue:
 		return fmt.Sprintf("must have at most %d bytes", maxHeaderValue)
 	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }):

@@ -104,7 +104,7 @@ func (d *dialer) dialTLS(ctx context.Context, network, addr string) (net.Conn, e
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		conn.Close()
+		_ = conn.Close()
 		return nil, &dialError{phase: phaseConnect, err: err}
 	}
 	return d.handshake(ctx, conn, host, d.tls, phaseTLS)
@@ -120,7 +120,7 @@ func (d *dialer) handshake(ctx context.Context, conn net.Conn, host string, conf
 	client := tls.Client(conn, config)
 	if err := client.HandshakeContext(ctx); err != nil {
 		addr := conn.RemoteAddr().String()
-		conn.Close()
+		_ = conn.Close()
 		return nil, &dialError{phase: p, addr: addr, err: err}
 	}
 	return client, nil
@@ -212,7 +212,7 @@ func (d *dialer) connect(ctx context.Context, target netip.AddrPort) (net.Conn, 
 		}
 	}
 	if err := d.ask(ctx, conn, target); err != nil {
-		conn.Close()
+		_ = conn.Close()
 		return nil, err
 	}
 	return &tunnelConn{Conn: conn, target: net.TCPAddrFromAddrPort(target)}, nil
@@ -220,10 +220,8 @@ func (d *dialer) connect(ctx context.Context, target netip.AddrPort) (net.Conn, 
 
 // ask makes the proxy connect conn to target.
 func (d *dialer) ask(ctx context.Context, conn net.Conn, target netip.AddrPort) error {
-	conn.SetDeadline(time.Now().Add(d.timeout)) //nolint:errcheck // a broken connection shows in the write
-	stop := context.AfterFunc(ctx, func() {
-		conn.SetDeadline(time.Unix(1, 0)) //nolint:errcheck // as above
-	})
+	_ = conn.SetDeadline(time.Now().Add(d.timeout)) // a broken connection shows in the write
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	request := &http.Request{
 		Method: http.MethodConnect,
 		URL:    &url.URL{Opaque: target.String()},
@@ -234,14 +232,14 @@ func (d *dialer) ask(ctx context.Context, conn net.Conn, target netip.AddrPort) 
 		password, _ := user.Password()
 		request.Header.Set("Proxy-Authorization", basic(user.Username(), password))
 	}
-	response, err := roundTrip(conn, request)
+	status, err := roundTrip(conn, request)
 	if !stop() { // the context ended, and the deadline may not be lifted any more
 		return &dialError{phase: phaseConnect, addr: target.String(), err: context.Cause(ctx)}
 	}
 	if err != nil {
 		return &dialError{phase: phaseProxy, err: err}
 	}
-	switch response.StatusCode {
+	switch status {
 	case http.StatusOK:
 		return conn.SetDeadline(time.Time{})
 	case http.StatusProxyAuthRequired:
@@ -249,22 +247,24 @@ func (d *dialer) ask(ctx context.Context, conn net.Conn, target netip.AddrPort) 
 	case http.StatusForbidden:
 		return &dialError{phase: phaseConnect, addr: target.String(), err: &forbiddenError{"the egress proxy forbids this address"}}
 	}
-	return &dialError{phase: phaseConnect, addr: target.String(), err: &refusedError{response.StatusCode}}
+	return &dialError{phase: phaseConnect, addr: target.String(), err: &refusedError{status}}
 }
 
-func roundTrip(conn net.Conn, request *http.Request) (*http.Response, error) {
+// roundTrip leaves the answer's body alone: after a 200 there is none, though
+// it looks endless, and otherwise it goes down with the connection.
+func roundTrip(conn net.Conn, request *http.Request) (status int, err error) {
 	if err := request.Write(conn); err != nil {
-		return nil, err
+		return 0, err
 	}
 	reader := bufio.NewReader(conn)
-	response, err := http.ReadResponse(reader, request)
+	response, err := http.ReadResponse(reader, request) //nolint:bodyclose // see above
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	if response.StatusCode == http.StatusOK && reader.Buffered() > 0 {
-		return nil, errors.New("the egress proxy sent more than an answer to CONNECT")
+		return 0, errors.New("the egress proxy sent more than an answer to CONNECT")
 	}
-	return response, nil
+	return response.StatusCode, nil
 }
 
 // tunnelConn shows the receiver's address where its connection leads to the

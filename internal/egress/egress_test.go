@@ -27,34 +27,34 @@ import (
 
 var loopbackOnly = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
-func newClient(t testing.TB, o Options) *Client {
-	t.Helper()
+func newClient(tb testing.TB, o Options) *Client {
+	tb.Helper()
 	if o.Allow == nil {
 		o.Allow = loopbackOnly
 	}
 	c, err := New(o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(c.Close)
+	tb.Cleanup(c.Close)
 	return c
 }
 
-func within(t testing.TB, limit time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	t.Cleanup(cancel)
+func within(tb testing.TB, limit time.Duration) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), limit)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
 // listen serves each connection with serve until the test ends.
-func listen(t testing.TB, serve func(net.Conn)) (address string) {
-	t.Helper()
+func listen(tb testing.TB, serve func(net.Conn)) (address string) {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	tb.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -62,7 +62,7 @@ func listen(t testing.TB, serve func(net.Conn)) (address string) {
 				return
 			}
 			go func() {
-				defer conn.Close()
+				defer func() { _ = conn.Close() }()
 				serve(conn)
 			}()
 		}
@@ -73,11 +73,11 @@ func listen(t testing.TB, serve func(net.Conn)) (address string) {
 // readRequest takes in one request of a few bytes.
 func readRequest(conn net.Conn) {
 	buffer := make([]byte, 4096)
-	conn.Read(buffer)
+	_, _ = conn.Read(buffer)
 }
 
 // untilClosed blocks until the other side has gone.
-func untilClosed(conn net.Conn) { io.Copy(io.Discard, conn) }
+func untilClosed(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 
 func TestSendDeliversTheRequest(t *testing.T) {
 	t.Parallel()
@@ -188,7 +188,7 @@ func TestFailures(t *testing.T) {
 		},
 		{
 			name: "never reads a large request", limit: 200 * time.Millisecond, reason: waypost.ReasonTimeout, text: "sending the request",
-			serve: func(conn net.Conn) {
+			serve: func(net.Conn) {
 				<-t.Context().Done()
 			},
 		},
@@ -200,7 +200,7 @@ func TestFailures(t *testing.T) {
 			name: "closes inside the header", reason: waypost.ReasonReset,
 			serve: func(conn net.Conn) {
 				readRequest(conn)
-				io.WriteString(conn, "HTTP/1.1 200 OK\r\nX")
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nX: 1\r\n")
 			},
 		},
 		{
@@ -221,7 +221,7 @@ func TestFailures(t *testing.T) {
 			name: "resets the connection", reason: waypost.ReasonReset,
 			serve: func(conn net.Conn) {
 				readRequest(conn)
-				conn.(*net.TCPConn).SetLinger(0)
+				_ = conn.(*net.TCPConn).SetLinger(0)
 			},
 		},
 		{
@@ -318,7 +318,7 @@ func TestNothingListens(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := l.Addr().String()
-	l.Close()
+	_ = l.Close()
 	a := newClient(t, Options{}).Send(within(t, 5*time.Second), Request{URL: "http://" + address + "/?q=1"})
 	if a.Reason != waypost.ReasonConnect || a.Err.Error() != "connect: connection refused" || a.Address != address {
 		t.Errorf("got %q %v at %q", a.Reason, a.Err, a.Address)
@@ -401,7 +401,7 @@ func TestBodySizes(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var n int
-		fmt.Sscan(r.URL.Query().Get("n"), &n)
+		_, _ = fmt.Sscan(r.URL.Query().Get("n"), &n)
 		if r.URL.Query().Has("chunked") {
 			w.(http.Flusher).Flush()
 		}
@@ -496,7 +496,7 @@ func TestAKeptConnectionThatBreaksIsStale(t *testing.T) {
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
+		_, _ = io.Copy(io.Discard, r.Body)
 		io.WriteString(w, r.Proto)
 	}))
 	server.EnableHTTP2 = true
@@ -531,8 +531,8 @@ func TestTLS(t *testing.T) {
 			t.Skip(err)
 		}
 		other := &http.Server{Handler: server.Config.Handler, ErrorLog: quiet()}
-		go other.Serve(tls.NewListener(l, server.TLS))
-		defer other.Close()
+		go func() { _ = other.Serve(tls.NewListener(l, server.TLS)) }()
+		defer func() { _ = other.Close() }()
 		a := newClient(t, trusting).Send(within(t, 5*time.Second), Request{URL: address})
 		if a.Reason != waypost.ReasonTLS || !strings.Contains(a.Err.Error(), "127.0.0.2") {
 			t.Errorf("got %q %v", a.Reason, a.Err)
@@ -578,7 +578,7 @@ func TestHTTP2Failures(t *testing.T) {
 		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
 	})
-	mux.HandleFunc("/endless", func(w http.ResponseWriter, _ *http.Request) { io.Copy(w, zeros{}) })
+	mux.HandleFunc("/endless", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.Copy(w, zeros{}) })
 	server := httptest.NewUnstartedServer(mux)
 	server.EnableHTTP2 = true
 	server.StartTLS()
@@ -642,11 +642,12 @@ func TestNoGoroutineStays(t *testing.T) {
 	before := runtime.NumGoroutine()
 	func() {
 		hang := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // else the server does not notice that we have gone
 			switch r.URL.Path {
 			case "/hang":
 				<-r.Context().Done()
 			case "/endless":
-				io.Copy(w, zeros{})
+				_, _ = io.Copy(w, zeros{})
 			}
 		}))
 		defer hang.Close()

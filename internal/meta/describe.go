@@ -11,7 +11,9 @@ import (
 type path []string
 
 // Where the fields keep the business number, and the business account when the
-// entry is about the portfolio that owns it.
+// entry is about the portfolio that owns it. The field messages has metadata
+// and nothing else, so that an On-Premises callback, whose members become those
+// of the value, can't claim another number.
 var (
 	phoneNumberIDs = []path{
 		{"metadata", "phone_number_id"},
@@ -36,22 +38,38 @@ var (
 		{"wa_id"}, {"user_id"}, {"parent_user_id"},
 	}
 	messageContacts = []path{
-		{"group_id"}, {"from"}, {"from_user_id"}, {"from_parent_user_id"},
-		{"system", "wa_id"}, {"system", "user_id"},
+		{"group_id"},
+		{"from"},
+		{"from_user_id"},
+		{"from_parent_user_id"},
+		{"system", "wa_id"},
+		{"system", "user_id"},
 	}
 	statusContacts = []path{
-		{"recipient_id"}, {"message", "recipient_id"},
-		{"recipient_user_id"}, {"recipient_parent_user_id"}, {"parent_recipient_user_id"},
+		{"recipient_id"},
+		{"message", "recipient_id"},
+		{"recipient_user_id"},
+		{"recipient_parent_user_id"},
+		{"parent_recipient_user_id"},
 	}
 	participants = []path{
-		{"recipient_participant_id"}, {"participant_recipient_id"},
-		{"recipient_participant_user_id"}, {"recipient_participant_parent_user_id"},
+		{"recipient_participant_id"},
+		{"participant_recipient_id"},
+		{"recipient_participant_user_id"},
+		{"recipient_participant_parent_user_id"},
 	}
 	// Of the other fields. from and to are the business on one side.
 	subjectContacts = []path{
-		{"group_id"}, {"from"}, {"to"}, {"recipient_id"}, {"wa_id"},
+		{"group_id"},
+		{"from"},
+		{"to"},
+		{"recipient_id"},
+		{"wa_id"},
 		{"message", "to"},
-		{"from_user_id"}, {"to_user_id"}, {"recipient_user_id"}, {"user_id"},
+		{"from_user_id"},
+		{"to_user_id"},
+		{"recipient_user_id"},
+		{"user_id"},
 	}
 )
 
@@ -67,14 +85,15 @@ type address struct {
 }
 
 func (s *splitter) address(c *change) address {
-	a := address{
-		wabaID:        s.first(c.value, wabaIDs, ""),
-		phoneNumberID: s.first(c.value, phoneNumberIDs, ""),
+	ids, phones, accounts := phoneNumberIDs, displayPhones, wabaIDs
+	if string(c.field) == fieldMessages {
+		ids, phones, accounts = ids[:1], phones[:1], nil
 	}
+	a := address{wabaID: s.first(c.value, accounts, ""), phoneNumberID: s.first(c.value, ids, "")}
 	if a.wabaID == "" {
-		a.wabaID = identifier(s.string(s.member(c.entry, "id")))
+		a.wabaID = c.id
 	}
-	for _, p := range displayPhones {
+	for _, p := range phones {
 		if a.displayPhone = digits(s.string(s.member(c.value, p...))); a.displayPhone != "" {
 			break
 		}
@@ -106,8 +125,11 @@ func (s *splitter) describe(it *Item, p *part) {
 	it.Type = s.typeOf(c, p)
 	it.Field = string(c.field)
 	it.WABAID, it.PhoneNumberID, it.DisplayPhone = c.wabaID, c.phoneNumberID, c.displayPhone
-	it.OccurredAt = s.time(c.entry, "time")
-	it.Contact = s.contact(c, p)
+	it.OccurredAt = c.sentAt
+	it.Contact = c.contact
+	if len(p.contacts) == 1 {
+		it.Contact = s.first(p.contacts[0], contactIDs, "")
+	}
 	switch {
 	case p.odd, p.list == errorList:
 	case p.list == messages:
@@ -142,7 +164,7 @@ func (s *splitter) describeMessage(it *Item, c *change, message int) {
 	if who := s.first(message, messageContacts, ""); who != "" {
 		it.Contact = who
 	}
-	if at := s.time(message, "timestamp"); !at.IsZero() {
+	if at := s.timestamp(message); !at.IsZero() {
 		it.OccurredAt = at
 	}
 	if id := s.string(s.member(message, "id")); len(id) > 0 {
@@ -154,7 +176,7 @@ func (s *splitter) describeStatus(it *Item, c *change, status int) {
 	if who := s.first(status, statusContacts, ""); who != "" {
 		it.Contact = who
 	}
-	if at := s.time(status, "timestamp"); !at.IsZero() {
+	if at := s.timestamp(status); !at.IsZero() {
 		it.OccurredAt = at
 	}
 	if id := s.string(s.member(status, "id")); len(id) > 0 {
@@ -181,10 +203,10 @@ func (s *splitter) describeChange(it *Item, c *change) {
 		}
 	}
 	if it.OccurredAt.IsZero() {
-		it.OccurredAt = s.time(c.value, "timestamp")
+		it.OccurredAt = s.timestamp(c.value)
 	}
 	if it.OccurredAt.IsZero() {
-		it.OccurredAt = s.time(subject, "timestamp")
+		it.OccurredAt = s.timestamp(subject)
 	}
 	if who := s.first(subject, subjectContacts, c.displayPhone); who != "" {
 		it.Contact = who
@@ -197,30 +219,19 @@ func (s *splitter) describeChange(it *Item, c *change) {
 	}
 }
 
-// contact is the customer that a part's only contact names.
-func (s *splitter) contact(c *change, p *part) string {
-	contact := none
-	switch {
-	case c.contacts == none:
-		contact = s.only(s.member(c.value, "contacts"))
-	case len(p.contacts) == 1:
-		contact = p.contacts[0]
-	}
-	return s.first(contact, contactIDs, "")
-}
-
 // identityOfBytes is the identity of what has no id of its own.
 func (s *splitter) identityOfBytes(c *change, p *part) digest {
 	n := p.element
-	for _, candidate := range []int{c.value, c.node, c.entry} {
+	for _, candidate := range []int{c.value, c.node, c.entry.node} {
 		if n == none {
 			n = candidate
 		}
 	}
 	bytes := sha256.Sum256(s.raw(n))
-	return identify([]byte("bytes"), c.number(), []byte(c.wabaID), s.string(s.member(c.entry, "time")), c.field, bytes[:])
+	return identify([]byte("bytes"), c.number(), []byte(c.wabaID), c.sent, c.field, bytes[:])
 }
 
-func (s *splitter) time(n int, name string) time.Time {
-	return unixTime(s.string(s.member(n, name)))
+// timestamp is when a message, a status, a call happened.
+func (s *splitter) timestamp(n int) time.Time {
+	return unixTime(s.string(s.member(n, "timestamp")))
 }

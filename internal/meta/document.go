@@ -81,7 +81,7 @@ func (d *document) scan(at int, n node, depth int) int {
 	index := len(d.nodes)
 	n.start = int32(at)
 	d.nodes = append(d.nodes, n)
-	end := at
+	var end int
 	switch d.text[at] {
 	case '{':
 		end = d.scanObject(at+1, depth+1)

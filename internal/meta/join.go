@@ -72,7 +72,7 @@ func (j *joiner) add(body []byte) error {
 
 func (j *joiner) addEntry(d *document, entry int) {
 	changes := d.member(entry, "changes")
-	if !d.isArray(changes) {
+	if !d.isArray(changes) || d.isEmpty(changes) {
 		j.order = append(j.order, &joinedEntry{raw: d.raw(entry)})
 		return
 	}

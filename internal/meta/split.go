@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"time"
 )
 
 const (
@@ -87,14 +88,27 @@ func listOf(name []byte) list {
 	}
 }
 
-// change is one change of one entry, with what all its items share.
+// What all items of an entry or of a change share is looked up once, and kept
+// with the two: a request that is wide in both directions stays cheap.
+
+// entry is one entry of the request.
+type entry struct {
+	node    int
+	changes int    // its array of changes; none when the entry is odd
+	id      string // the business account, mostly
+	sent    []byte // the time, as written
+	sentAt  time.Time
+}
+
+// change is one change of one entry.
 type change struct {
-	entry, list int // the entry; its array of changes, none when the entry is odd
-	node        int // the change; none when the entry is odd
-	value       int // none when the change is odd
-	field       []byte
-	lists       [noList]int // the arrays to take apart; none where there is nothing to
-	contacts    int         // value.contacts, if they are shared out among several items
+	entry
+	node     int // none when the entry is odd
+	value    int // none when the change is odd
+	field    []byte
+	lists    [noList]int // the arrays to take apart; none where there is nothing to
+	contacts int         // value.contacts, if they are shared out among several items
+	contact  string      // the customer, if the value names only one
 	address
 }
 
@@ -151,13 +165,20 @@ func (s *splitter) sole(n int, name string) (member int, ok bool) {
 	return member, true
 }
 
-func (s *splitter) entry(entry int) error {
-	changes, ok := s.sole(entry, "changes")
+func (s *splitter) entry(node int) error {
+	changes, ok := s.sole(node, "changes")
+	e := entry{
+		node:    node,
+		changes: changes,
+		id:      identifier(s.string(s.member(node, "id"))),
+		sent:    s.string(s.member(node, "time")),
+	}
+	e.sentAt = unixTime(e.sent)
 	if !ok || !s.isArray(changes) || s.isEmpty(changes) {
-		return s.whole(change{entry: entry, list: none, node: none, value: none}, true)
+		return s.whole(change{entry: e, node: none, value: none}, true)
 	}
 	for node := range s.children(changes) {
-		if err := s.change(change{entry: entry, list: changes, node: node, value: none}); err != nil {
+		if err := s.change(change{entry: e, node: node, value: none}); err != nil {
 			return err
 		}
 	}
@@ -240,17 +261,15 @@ func (s *splitter) explains(c *change) bool {
 
 // whole makes a change, or an entry without changes, one part.
 func (s *splitter) whole(c change, odd bool) error {
-	c.address = s.address(&c)
 	c.lists = [noList]int{none, none, none}
 	c.contacts = none
-	s.changes = append(s.changes, c)
+	s.note(c)
 	return s.add(part{list: noList, element: none, odd: odd})
 }
 
 // elements makes each element of a change's lists a part.
 func (s *splitter) elements(c change, count int) error {
-	c.address = s.address(&c)
-	s.changes = append(s.changes, c)
+	s.note(c)
 	first := len(s.parts)
 	if s.parts == nil {
 		s.parts = make([]part, 0, min(count, maxItems))
@@ -268,7 +287,16 @@ func (s *splitter) elements(c change, count int) error {
 	return s.shareContacts(c.contacts, s.parts[first:])
 }
 
-// add notes a part of the latest change.
+// note keeps a change for the parts that are about to be added.
+func (s *splitter) note(c change) {
+	c.address = s.address(&c)
+	if c.contacts == none {
+		c.contact = s.first(s.only(s.member(c.value, "contacts")), contactIDs, "")
+	}
+	s.changes = append(s.changes, c)
+}
+
+// add makes a part of the latest change.
 func (s *splitter) add(p part) error {
 	if len(s.parts) == maxItems {
 		return errTooMany
@@ -289,9 +317,9 @@ func (s *splitter) appendRequest(dst []byte, p *part) []byte {
 	c := &s.changes[p.change]
 	return s.appendWithin(dst, root, s.entries, func(dst []byte) []byte {
 		if c.node == none {
-			return append(dst, s.raw(c.entry)...)
+			return append(dst, s.raw(c.entry.node)...)
 		}
-		return s.appendWithin(dst, c.entry, c.list, func(dst []byte) []byte {
+		return s.appendWithin(dst, c.entry.node, c.changes, func(dst []byte) []byte {
 			return s.appendChange(dst, c, p)
 		})
 	})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/binary"
 	"maps"
 	"slices"
 
@@ -160,7 +161,7 @@ func (s *Service) Keys(ctx context.Context, tenant waypost.TenantID) ([]waypost.
 			return nil, err
 		}
 		for _, key := range keys {
-			if !s.expired(key) {
+			if !s.expired(key) && !revoked(key) {
 				living = append(living, key)
 			}
 		}
@@ -173,8 +174,8 @@ func (s *Service) expired(key waypost.Key) bool {
 	return !key.ExpiresAt.IsZero() && !s.now().Before(key.ExpiresAt)
 }
 
-// RevokeKey ends a key. In its place stays one that nobody knows and that has
-// expired, so that the holder's next key has the same account name.
+// RevokeKey ends a key. In its place stays one that nothing opens, so that the
+// holder's next key has the same account name.
 func (s *Service) RevokeKey(ctx context.Context, id waypost.KeyID) error {
 	keys, err := s.Keys(ctx, 0)
 	if err != nil {
@@ -182,13 +183,22 @@ func (s *Service) RevokeKey(ctx context.Context, id waypost.KeyID) error {
 	}
 	i := slices.IndexFunc(keys, func(key waypost.Key) bool { return key.ID == id })
 	if i < 0 {
-		return waypost.Errorf(waypost.KindNotFound, "no key has the id %s", id)
+		return waypost.Errorf(waypost.KindNotFound, "no key has the id %q", id)
 	}
 	seal := keys[i]
-	seal.ID, seal.Digest = waypost.KeyID(s.newID()), digest(newKeyText().Reveal())
-	seal.CreatedAt, seal.ExpiresAt = s.now(), s.now()
+	seal.ID = waypost.KeyID(s.newID())
+	seal.Digest = revokedDigest(seal.ID)
 	return s.store.CreateKey(ctx, seal)
 }
+
+// revokedDigest is half zeros and half the id: no text anybody could find has
+// such a digest, and no two are alike.
+func revokedDigest(id waypost.KeyID) (d [sha256.Size]byte) {
+	binary.BigEndian.PutUint64(d[sha256.Size-8:], uint64(id))
+	return d
+}
+
+func revoked(key waypost.Key) bool { return key.Digest == revokedDigest(key.ID) }
 
 func digest(text string) [sha256.Size]byte { return sha256.Sum256([]byte(text)) }
 
@@ -217,7 +227,7 @@ func (s *Service) authenticate(ctx context.Context, c dialect.Credential) (diale
 		return nil, errBadKey
 	case err != nil:
 		return nil, err
-	case s.expired(key):
+	case s.expired(key) || revoked(key):
 		return nil, errBadKey
 	case c.Account != "" && subtle.ConstantTimeCompare([]byte(c.Account), []byte(key.Account)) != 1:
 		return nil, errBadKey

@@ -228,3 +228,12 @@ func (s *Service) Numbers(keep func(*waypost.Number) bool) []*waypost.Number {
 func (s *Service) Endpoints(keep func(*waypost.Endpoint) bool) []*waypost.Endpoint {
 	return s.directory.Endpoints(keep)
 }
+
+// CheckOwner checks that the tenant exists and that the number, if one is
+// given, is its own.
+func (s *Service) CheckOwner(ctx context.Context, tenant waypost.TenantID, number waypost.NumberID) error {
+	if _, err := s.Tenant(ctx, tenant); err != nil {
+		return err
+	}
+	return s.owns(ctx, tenant, number)
+}

@@ -61,7 +61,8 @@ type Admin struct {
 	holders   map[string]holder
 	endpoints []waypost.Endpoint
 	nextID    waypost.EndpointID
-	fail      map[string]error
+	fail      map[string]error // by method, see Fail
+	called    map[string]bool  // the methods that were called
 	failed    bool
 	tokens    int // issued
 	badTries  int // of all addresses; the clock stands still
@@ -69,8 +70,11 @@ type Admin struct {
 
 // NewAdmin makes an Admin for the dialect, without endpoints.
 func NewAdmin(info dialect.Info) *Admin {
-	a := &Admin{info: info, nextID: 1, fail: map[string]error{}}
-	if info.Keys != nil && info.Keys.PerNumber {
+	if info.Keys == nil {
+		info.Keys = &dialect.KeySpec{}
+	}
+	a := &Admin{info: info, nextID: 1, fail: map[string]error{}, called: map[string]bool{}}
+	if info.Keys.PerNumber {
 		a.holders = map[string]holder{
 			Key:       {AccountName, 1, 1},
 			SecondKey: {AccountName, 1, 2},
@@ -90,10 +94,8 @@ func (a *Admin) Fail(method string, err error) {
 	a.fail[method] = err
 }
 
-// methods are those that Fail understands.
-var methods = []string{"Authenticate", "IssueToken", "Numbers", "Endpoints", "Change", "Remove"}
-
 func (a *Admin) failure(method string) error {
+	a.called[method] = true
 	err := a.fail[method]
 	a.failed = a.failed || err != nil
 	return err

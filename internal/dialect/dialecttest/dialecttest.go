@@ -65,6 +65,7 @@ var (
 )
 
 func testInfo(t *testing.T, d dialect.Dialect) {
+	t.Helper()
 	info := d.Info()
 	if !reflect.DeepEqual(info, d.Info()) {
 		t.Error("Info differs from call to call")
@@ -102,6 +103,7 @@ func isPattern(path string) (ok bool) {
 }
 
 func testOptions(t *testing.T, info dialect.Info) {
+	t.Helper()
 	seen := map[string]bool{}
 	for _, option := range info.Options {
 		switch {
@@ -125,6 +127,7 @@ func testOptions(t *testing.T, info dialect.Info) {
 }
 
 func testPolicy(t *testing.T, d dialect.Dialect) {
+	t.Helper()
 	for _, options := range optionSets(d.Info()) {
 		policy := d.Policy(&waypost.Endpoint{Options: options})
 		if policy.Timeout <= 0 {

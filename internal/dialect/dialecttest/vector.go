@@ -69,6 +69,7 @@ func parseJSON(t *testing.T, path string, p part, into any) {
 
 // run replays the file and compares, or rewrites what is expected.
 func (v *vector) run(t *testing.T, d dialect.Dialect) {
+	t.Helper()
 	w := v.world(d)
 	var item itemSpec
 	var answer, hook string

@@ -21,8 +21,8 @@ const slots = 1 << 10
 // their slots are free.
 func (s *Store) Join(ctx context.Context, ttl time.Duration, now time.Time) (id waypost.NodeID, slot int, floor int64, err error) {
 	err = s.Update(ctx, "join as a node", func(ctx context.Context, tx *sql.Tx) error {
-		if s.LockNodes != "" {
-			if _, err := tx.ExecContext(ctx, s.LockNodes); err != nil {
+		if s.flavor.LockNodes != "" {
+			if _, err := tx.ExecContext(ctx, s.flavor.LockNodes); err != nil {
 				return err
 			}
 		}
@@ -165,8 +165,8 @@ WHERE node_id = $1`, int64(node), Millis(now))
 }
 
 func (s *Store) leaseClock(ctx context.Context, tx *sql.Tx, now time.Time) (time.Time, error) {
-	if s.LeaseClock == nil {
+	if s.flavor.LeaseClock == nil {
 		return now, nil
 	}
-	return s.LeaseClock(ctx, tx)
+	return s.flavor.LeaseClock(ctx, tx)
 }

@@ -44,7 +44,7 @@ func (s *Store) Retry(ctx context.Context, id waypost.DeliveryID, now time.Time)
 		}
 		var node waypost.NodeID
 		err := tx.QueryRowContext(ctx,
-			`SELECT node_id FROM deliveries WHERE event_id = $1 AND endpoint_id = $2`+s.ForUpdate,
+			`SELECT node_id FROM deliveries WHERE event_id = $1 AND endpoint_id = $2`+s.flavor.ForUpdate,
 			int64(id.Event), int64(id.Endpoint)).Scan(&node)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
@@ -158,7 +158,7 @@ func (s *Store) Owe(ctx context.Context, event waypost.EventID, owed []store.Owi
 func (s *Store) lockOwed(ctx context.Context, tx *sql.Tx, event waypost.EventID) (map[waypost.EndpointID]bool, error) {
 	endpoints, err := collect(ctx, tx, func(row scanner) (id waypost.EndpointID, err error) {
 		return id, row.Scan(&id)
-	}, `SELECT endpoint_id FROM deliveries WHERE event_id = $1 ORDER BY endpoint_id`+s.ForUpdate, int64(event))
+	}, `SELECT endpoint_id FROM deliveries WHERE event_id = $1 ORDER BY endpoint_id`+s.flavor.ForUpdate, int64(event))
 	present := make(map[waypost.EndpointID]bool, len(endpoints))
 	for _, id := range endpoints {
 		present[id] = true
@@ -171,7 +171,7 @@ func (s *Store) lockOwed(ctx context.Context, tx *sql.Tx, event waypost.EventID)
 func (s *Store) Reroute(ctx context.Context, event waypost.EventID, tenant waypost.TenantID, number waypost.NumberID) error {
 	return s.Update(ctx, "reroute event", func(ctx context.Context, tx *sql.Tx) error {
 		var state waypost.EventState
-		err := tx.QueryRowContext(ctx, `SELECT state FROM events WHERE id = $1`+s.ForUpdate, int64(event)).Scan(&state)
+		err := tx.QueryRowContext(ctx, `SELECT state FROM events WHERE id = $1`+s.flavor.ForUpdate, int64(event)).Scan(&state)
 		if err != nil {
 			return found(err, "event", event)
 		}
@@ -195,7 +195,7 @@ func (s *Store) Drop(ctx context.Context, endpoint waypost.EndpointID, before wa
 			events, err := collect(ctx, tx, func(row scanner) (id waypost.EventID, err error) {
 				return id, row.Scan(&id)
 			}, `SELECT event_id FROM deliveries
-WHERE endpoint_id = $1 AND node_id = 0 AND `+which+` AND event_id < $2 LIMIT $3`+s.ForUpdate,
+WHERE endpoint_id = $1 AND node_id = 0 AND `+which+` AND event_id < $2 LIMIT $3`+s.flavor.ForUpdate,
 				int64(endpoint), int64(before), limit-dropped)
 			if err != nil {
 				return err

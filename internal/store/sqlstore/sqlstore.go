@@ -72,7 +72,7 @@ type Options struct {
 // Store is the shared part of a store.Store: all of it but Accept, Take, Settle,
 // Notices and Close.
 type Store struct {
-	Flavor
+	flavor Flavor
 	write  *sql.DB
 	read   *sql.DB
 	sealer store.Sealer
@@ -87,7 +87,7 @@ func New(o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Store{Flavor: o.Flavor, write: o.Write, read: o.Read, sealer: o.Sealer, now: o.Now}, nil
+	return &Store{flavor: o.Flavor, write: o.Write, read: o.Read, sealer: o.Sealer, now: o.Now}, nil
 }
 
 // Now is the store's own clock, for the little that no argument dates.
@@ -102,15 +102,15 @@ func (s *Store) Ping(ctx context.Context) error {
 
 // Update runs change in a transaction and commits it. change may be run again.
 func (s *Store) Update(ctx context.Context, verb string, change func(context.Context, *sql.Tx) error) error {
-	err := s.retry(ctx, func() error { return s.update(ctx, change) })
+	err := s.Rerun(ctx, func() error { return s.update(ctx, change) })
 	return s.Explain(verb, err)
 }
 
-// retry runs a transaction until it ends otherwise than by FaultTransient.
-func (s *Store) retry(ctx context.Context, transaction func() error) error {
+// Rerun runs a transaction until it ends otherwise than by FaultTransient.
+func (s *Store) Rerun(ctx context.Context, transaction func() error) error {
 	for try := 1; ; try++ {
 		err := transaction()
-		if err == nil || try == maxTries || ctx.Err() != nil || s.Classify(err) != FaultTransient {
+		if err == nil || try == maxTries || ctx.Err() != nil || s.flavor.Classify(err) != FaultTransient {
 			return err
 		}
 	}
@@ -122,7 +122,7 @@ func (s *Store) update(ctx context.Context, change func(context.Context, *sql.Tx
 		return err
 	}
 	defer conn.Close()
-	if s.Uncancelable {
+	if s.flavor.Uncancelable {
 		ctx = context.WithoutCancel(ctx)
 	}
 	tx, err := conn.BeginTx(ctx, nil)
@@ -149,7 +149,7 @@ func (e *CommitError) Unwrap() error { return e.Err }
 
 // view runs read in a transaction that sees one moment.
 func (s *Store) view(ctx context.Context, verb string, read func(*sql.Tx) error) error {
-	tx, err := s.read.BeginTx(ctx, &s.Snapshot)
+	tx, err := s.read.BeginTx(ctx, &s.flavor.Snapshot)
 	if err != nil {
 		return s.Explain(verb, err)
 	}
@@ -167,7 +167,7 @@ func (s *Store) Explain(verb string, err error) error {
 		return err
 	}
 	err = fmt.Errorf("%s: %w", verb, err)
-	switch s.Classify(err) {
+	switch s.flavor.Classify(err) {
 	case FaultUnavailable, FaultTransient:
 		return &waypost.Error{Kind: waypost.KindUnavailable, Message: "the database can't be reached or can't commit just now", Err: err}
 	case FaultUnique:
@@ -181,17 +181,17 @@ func (s *Store) Explain(verb string, err error) error {
 
 // unique replaces a clash of keys by a conflict that says what clashed.
 func (s *Store) unique(err error, format string, args ...any) error {
-	if err == nil || s.Classify(err) != FaultUnique {
+	if err == nil || s.flavor.Classify(err) != FaultUnique {
 		return err
 	}
 	return waypost.Errorf(waypost.KindConflict, format, args...)
 }
 
 func (s *Store) notify(ctx context.Context, tx *sql.Tx) error {
-	if s.Notify == nil {
+	if s.flavor.Notify == nil {
 		return nil
 	}
-	return s.Notify(ctx, tx)
+	return s.flavor.Notify(ctx, tx)
 }
 
 // querier is a pool or a transaction.

@@ -1,0 +1,105 @@
+package app
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/waypost-gateway/waypost/internal/config"
+	"github.com/waypost-gateway/waypost/internal/egress"
+	"github.com/waypost-gateway/waypost/internal/node"
+	"github.com/waypost-gateway/waypost/internal/secret"
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/store/postgres"
+	"github.com/waypost-gateway/waypost/internal/store/sqlite"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+// openBox gives the key that secrets are sealed with: the configured one, or
+// the one in the data directory, made on first start.
+func openBox(c *config.Config) (*secret.Box, error) {
+	if c.SecretKey != "" {
+		keys, err := secret.ParseKeys(c.SecretKey.Reveal())
+		if err != nil {
+			return nil, fmt.Errorf("WAYPOST_SECRET_KEY: %w", err)
+		}
+		return secret.NewBox(keys...)
+	}
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	key, err := secret.LoadOrMakeKey(filepath.Join(c.Data, "secret.key"))
+	if err != nil {
+		return nil, err
+	}
+	return secret.NewBox(key)
+}
+
+func openStore(ctx context.Context, c *config.Config, box *secret.Box, log *slog.Logger) (store.Store, error) {
+	if strings.HasPrefix(c.Database, "postgres://") || strings.HasPrefix(c.Database, "postgresql://") {
+		return postgres.Open(ctx, postgres.Options{URL: c.Database, Sealer: box, Log: log})
+	}
+	return sqlite.Open(ctx, sqlite.Options{Dir: c.Data, Sealer: box, Log: log})
+}
+
+// adminTokenDigest is the name of the value that keeps the digest of an admin
+// token we made ourselves.
+const adminTokenDigest = "admin_token_sha256"
+
+// adminDigest gives the digest of the admin token: of the configured one, else
+// of the one made on the first start, which is shown then and never again.
+func adminDigest(ctx context.Context, c *config.Config, s store.Settings, stdout io.Writer) ([32]byte, error) {
+	if c.AdminToken != "" {
+		return secret.Digest(c.AdminToken.Reveal()), nil
+	}
+	kept, err := s.Value(ctx, adminTokenDigest)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	if digest, err := hex.DecodeString(kept); err == nil && len(digest) == 32 {
+		return [32]byte(digest), nil
+	}
+	token := secret.NewToken("wpa_")
+	digest := secret.Digest(token)
+	if err := s.SetValue(ctx, adminTokenDigest, hex.EncodeToString(digest[:])); err != nil {
+		return [32]byte{}, err
+	}
+	fmt.Fprintf(stdout, "Admin token, shown this once: %s\nTo choose one yourself, set WAYPOST_ADMIN_TOKEN.\n", token)
+	return digest, nil
+}
+
+// putConfiguredSources keeps the sources named "default" as the configuration
+// has them.
+func putConfiguredSources(ctx context.Context, c *config.Config, s store.Settings, n *node.Node) error {
+	var sources []waypost.Source
+	if len(c.MetaAppSecret) > 0 || c.MetaVerifyToken != "" {
+		sources = append(sources, waypost.Source{Kind: waypost.SourceMeta, Name: "default", Secrets: c.MetaAppSecret, VerifyToken: c.MetaVerifyToken})
+	}
+	if c.OnPremToken != "" {
+		sources = append(sources, waypost.Source{Kind: waypost.SourceOnPrem, Name: "default", Secrets: []waypost.Secret{c.OnPremToken}})
+	}
+	for _, source := range sources {
+		source.ID = waypost.SourceID(n.NextID())
+		if err := s.PutSource(ctx, source); err != nil {
+			return fmt.Errorf("keep the configured %s source: %w", source.Kind, err)
+		}
+	}
+	return nil
+}
+
+func openEgress(c *config.Config, version string) (*egress.Client, error) {
+	options := egress.Options{Allow: c.EgressAllow, UserAgent: "Waypost/" + version}
+	if c.EgressCA != "" {
+		roots, err := egress.LoadRootCAs(c.EgressCA)
+		if err != nil {
+			return nil, fmt.Errorf("WAYPOST_EGRESS_CA: %w", err)
+		}
+		options.RootCAs = roots
+	}
+	return egress.New(options)
+}

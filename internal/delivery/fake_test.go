@@ -1,0 +1,453 @@
+package delivery
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/waypost-gateway/waypost/internal/dialect"
+	"github.com/waypost-gateway/waypost/internal/egress"
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+// table is an in-memory store.Queue with leases, claims and fencing.
+type table struct {
+	t         testing.TB
+	mu        sync.Mutex
+	node      waypost.NodeID // the one with a lease
+	rows      map[waypost.DeliveryID]*row
+	done      map[waypost.DeliveryID]waypost.Reason // "": delivered
+	attempts  map[waypost.DeliveryID][]waypost.Attempt
+	down      error
+	poison    waypost.DeliveryID // Settle fails with an unclassed error while a batch holds its details
+	onTake    func(limit int)
+	taken     int
+	nextEvent waypost.EventID
+}
+
+type row struct {
+	event          *waypost.Event
+	node           waypost.NodeID
+	due            time.Time
+	attempts, step int
+	after          waypost.EndpointID
+}
+
+func newTable(t testing.TB) *table {
+	return &table{
+		t: t, node: 1,
+		rows:     map[waypost.DeliveryID]*row{},
+		done:     map[waypost.DeliveryID]waypost.Reason{},
+		attempts: map[waypost.DeliveryID][]waypost.Attempt{},
+	}
+}
+
+func (q *table) Take(_ context.Context, node waypost.NodeID, endpoint waypost.EndpointID, now time.Time, limit int) ([]store.Owed, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.refuses(node); err != nil {
+		return nil, err
+	}
+	if q.onTake != nil {
+		q.onTake(limit)
+	}
+	var due []waypost.DeliveryID
+	for id, r := range q.rows {
+		if id.Endpoint == endpoint && r.node == 0 && r.after == 0 && !r.due.After(now) {
+			due = append(due, id)
+		}
+	}
+	slices.SortFunc(due, func(a, b waypost.DeliveryID) int {
+		return cmp.Or(q.rows[a].due.Compare(q.rows[b].due), cmp.Compare(a.Event, b.Event))
+	})
+	var owed []store.Owed
+	for _, id := range due[:min(len(due), limit)] {
+		r := q.rows[id]
+		r.node = node
+		owed = append(owed, store.Owed{Event: r.event, Endpoint: endpoint, Attempts: r.attempts, Step: r.step})
+	}
+	q.taken += len(owed)
+	return owed, nil
+}
+
+func (q *table) refuses(node waypost.NodeID) error {
+	if q.down != nil {
+		return q.down
+	}
+	if node != q.node {
+		return store.ErrLeaseLost
+	}
+	return nil
+}
+
+func (q *table) Due(context.Context) ([]store.Due, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.down != nil {
+		return nil, q.down
+	}
+	first := map[waypost.EndpointID]time.Time{}
+	for id, r := range q.rows {
+		at, seen := first[id.Endpoint]
+		if r.node == 0 && r.after == 0 && (!seen || r.due.Before(at)) {
+			first[id.Endpoint] = r.due
+		}
+	}
+	var due []store.Due
+	for id, at := range first {
+		due = append(due, store.Due{Endpoint: id, At: at})
+	}
+	return due, nil
+}
+
+func (q *table) Settle(_ context.Context, node waypost.NodeID, results []store.Result) (settled store.Settled, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.refuses(node); err != nil {
+		return settled, err
+	}
+	seen := map[waypost.DeliveryID]bool{}
+	for _, r := range results {
+		if seen[r.Delivery] {
+			q.t.Errorf("two results of %s in one batch", r.Delivery)
+		}
+		seen[r.Delivery] = true
+		if r.Delivery == q.poison && r.Attempt != nil && r.Attempt.Detail.Address != "" {
+			return settled, errors.New("invalid byte sequence")
+		}
+	}
+	for i, r := range results {
+		in := q.rows[r.Delivery]
+		if in == nil || in.node != node {
+			settled.Lost = append(settled.Lost, i)
+			continue
+		}
+		q.settle(in, &r, &settled)
+	}
+	return settled, nil
+}
+
+func (q *table) settle(in *row, r *store.Result, settled *store.Settled) {
+	id := r.Delivery
+	if r.Attempt != nil {
+		if in.attempts++; r.Attempt.N != in.attempts {
+			q.t.Errorf("attempt %d of %s is numbered %d", in.attempts, id, r.Attempt.N)
+		}
+		q.attempts[id] = append(q.attempts[id], *r.Attempt)
+	}
+	switch r.Next {
+	case store.NextRetry:
+		if in.due, in.step = r.At, r.Step; !r.InHand {
+			in.node = 0
+		}
+		return
+	case store.NextDelivered:
+		q.done[id] = ""
+	case store.NextExhausted:
+		q.done[id] = r.Reason
+	}
+	delete(q.rows, id)
+	for waiting, w := range q.rows {
+		if waiting.Event != id.Event || w.after != id.Endpoint {
+			continue
+		}
+		if r.Next == store.NextDelivered {
+			w.after, w.due = 0, time.Now()
+			settled.Released = append(settled.Released, waiting.Endpoint)
+		} else {
+			q.done[waiting] = waypost.ReasonMainFailed
+			delete(q.rows, waiting)
+		}
+	}
+}
+
+func (q *table) Drop(_ context.Context, endpoint waypost.EndpointID, before waypost.EventID, reason waypost.Reason, _ time.Time, limit int) (int, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.down != nil {
+		return 0, q.down
+	}
+	n := 0
+	for id, r := range q.rows {
+		if id.Endpoint == endpoint && r.node == 0 && id.Event < before && n < limit {
+			q.done[id] = reason
+			delete(q.rows, id)
+			n++
+		}
+	}
+	return n, nil
+}
+
+// join gives the lease to a new node and adopts what the old one had in hand.
+func (q *table) join() waypost.NodeID {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.node++
+	for _, r := range q.rows {
+		if r.node != 0 {
+			r.node, r.due = 0, time.Now()
+		}
+	}
+	return q.node
+}
+
+// insert makes a delivery; node 0: in nobody's hand.
+func (q *table) insert(endpoint waypost.EndpointID, node waypost.NodeID, after waypost.EndpointID) *waypost.Event {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.nextEvent = max(q.nextEvent+1, waypost.FirstEventID(time.Now()))
+	event := &waypost.Event{ID: q.nextEvent, Type: "whatsapp.message.text", Body: []byte(`{"text":"hello"}`)}
+	q.rows[waypost.DeliveryID{Event: event.ID, Endpoint: endpoint}] = &row{event: event, node: node, due: time.Now(), after: after}
+	return event
+}
+
+func (q *table) setDown(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.down = err
+}
+
+func (q *table) owed() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.rows)
+}
+
+func (q *table) inHand() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := 0
+	for _, r := range q.rows {
+		if r.node != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// ends counts how deliveries ended, by reason ("" for delivered).
+func (q *table) ends() map[waypost.Reason]int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	ends := map[waypost.Reason]int{}
+	for _, reason := range q.done {
+		ends[reason]++
+	}
+	return ends
+}
+
+func (q *table) history(id waypost.DeliveryID) []waypost.Attempt {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.attempts[id])
+}
+
+var errDown = waypost.Errorf(waypost.KindUnavailable, "the database can't be reached")
+
+// settings is a Directory and the States that go with it.
+type settings struct {
+	mu        sync.Mutex
+	endpoints map[waypost.EndpointID]*waypost.Endpoint
+	engine    *Engine
+	states    []waypost.EndpointState // set by the engine, in order
+	fail      error
+}
+
+func (s *settings) Endpoint(id waypost.EndpointID) *waypost.Endpoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.endpoints[id]
+}
+
+func (s *settings) Number(waypost.NumberID) *waypost.Number { return nil }
+
+func (s *settings) Tenant(waypost.TenantID) *waypost.Tenant { return nil }
+
+func (s *settings) SetState(_ context.Context, id waypost.EndpointID, state waypost.EndpointState, reason string) error {
+	s.mu.Lock()
+	if err := s.fail; err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	s.states = append(s.states, state)
+	s.mu.Unlock()
+	s.change(id, func(e *waypost.Endpoint) { e.State, e.StateReason = state, reason })
+	return nil
+}
+
+func (s *settings) change(id waypost.EndpointID, edit func(*waypost.Endpoint)) {
+	s.mu.Lock()
+	e := waypost.Endpoint{ID: id, URL: "https://example.test/hook?key=topsecret", Dialect: "plain", State: waypost.EndpointActive}
+	if old := s.endpoints[id]; old != nil {
+		e = *old
+	}
+	edit(&e)
+	s.endpoints[id] = &e
+	s.mu.Unlock()
+	s.engine.EndpointChanged(id)
+}
+
+// plain is a dialect that sends the event's body.
+type plain struct {
+	policy waypost.Policy
+	encode func(dialect.Item) (dialect.Hook, error)
+}
+
+func (plain) Info() dialect.Info                 { return dialect.Info{ID: "plain"} }
+func (plain) Handler(dialect.Admin) http.Handler { return nil }
+
+func (p *plain) Policy(*waypost.Endpoint) waypost.Policy { return p.policy }
+
+func (p *plain) Encode(item dialect.Item) (dialect.Hook, error) {
+	if p.encode != nil {
+		return p.encode(item)
+	}
+	return dialect.Hook{Body: item.Event.Body}, nil
+}
+
+// world is an engine and all that is around it.
+type world struct {
+	*settings
+	t       testing.TB
+	table   *table
+	dialect plain
+	engine  *Engine
+	config  Config
+	stop    context.CancelCauseFunc
+	ended   chan error
+
+	mu     sync.Mutex
+	answer func(ctx context.Context, r egress.Request) egress.Answer
+	sent   []time.Time
+}
+
+func newWorld(t testing.TB, edit func(*Config)) *world {
+	t.Helper()
+	w := &world{t: t, table: newTable(t), settings: &settings{endpoints: map[waypost.EndpointID]*waypost.Endpoint{}}}
+	w.dialect.policy = waypost.Policy{Success: waypost.Success200, Timeout: 5 * time.Second}
+	w.answer = status(200)
+	w.config = Config{
+		Queue:     w.table,
+		Directory: w.settings,
+		States:    w.settings,
+		Sender:    w,
+		Dialects: func(id string) dialect.Dialect {
+			if id != "plain" {
+				return nil
+			}
+			return &w.dialect
+		},
+		Log: slog.New(slog.DiscardHandler),
+	}
+	if edit != nil {
+		edit(&w.config)
+	}
+	w.engine = New(w.config)
+	w.settings.engine = w.engine
+	return w
+}
+
+// run starts the engine as the node that has the lease.
+func (w *world) run() {
+	ctx, stop := context.WithCancelCause(context.Background())
+	w.stop, w.ended = stop, make(chan error, 1)
+	node := w.table.node
+	go func() { w.ended <- w.engine.Run(ctx, node) }()
+	synctest.Wait()
+}
+
+// end stops the engine and gives what Run returned.
+func (w *world) end(cause error) error {
+	w.stop(cause)
+	return <-w.ended
+}
+
+func (w *world) Send(ctx context.Context, r egress.Request) egress.Answer {
+	w.mu.Lock()
+	w.sent = append(w.sent, time.Now())
+	answer := w.answer
+	w.mu.Unlock()
+	return answer(ctx, r)
+}
+
+func (w *world) setAnswer(answer func(context.Context, egress.Request) egress.Answer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answer = answer
+}
+
+func (w *world) requests() []time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.sent)
+}
+
+// endpoint makes an endpoint.
+func (w *world) endpoint(id waypost.EndpointID) waypost.EndpointID {
+	w.change(id, func(*waypost.Endpoint) {})
+	return id
+}
+
+// accept does what ingest does with one event owed to one endpoint.
+func (w *world) accept(endpoint waypost.EndpointID) waypost.DeliveryID {
+	var node waypost.NodeID
+	inHand := w.engine.Reserve(endpoint)
+	if inHand {
+		node = w.table.node
+	}
+	event := w.table.insert(endpoint, node, 0)
+	if inHand {
+		w.engine.Start([]store.Owed{{Event: event, Endpoint: endpoint}})
+	} else {
+		w.engine.Wake(endpoint)
+	}
+	return waypost.DeliveryID{Event: event.ID, Endpoint: endpoint}
+}
+
+func status(code int) func(context.Context, egress.Request) egress.Answer {
+	return func(context.Context, egress.Request) egress.Answer { return egress.Answer{Status: code} }
+}
+
+// after answers with the status once the time has passed, like a real sender
+// that heeds its context.
+func after(wait time.Duration, code int) func(context.Context, egress.Request) egress.Answer {
+	return func(ctx context.Context, _ egress.Request) egress.Answer {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return egress.Answer{Status: code}
+		case <-ctx.Done():
+			return egress.Answer{Err: ctx.Err(), Reason: waypost.ReasonTimeout}
+		}
+	}
+}
+
+// wait lets bubble time pass.
+func wait(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// until waits for something to become true.
+func until(t testing.TB, limit time.Duration, what string, ok func() bool) time.Duration {
+	t.Helper()
+	const tick = 10 * time.Millisecond
+	for waited := time.Duration(0); waited <= limit; waited += tick {
+		synctest.Wait()
+		if ok() {
+			return waited
+		}
+		wait(tick)
+	}
+	t.Fatalf("not within %s: %s", limit, what)
+	return 0
+}

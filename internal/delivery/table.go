@@ -1,0 +1,286 @@
+package delivery
+
+import (
+	"errors"
+	"math"
+	"time"
+
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+const (
+	// errandRunners is how many goroutines ask the store on behalf of lanes.
+	errandRunners = 4
+	pageSize      = 256  // deliveries taken at a time
+	dropSize      = 1000 // deliveries given up at a time
+	// scanGap is the least time between two looks at Queue.Due.
+	scanGap = time.Second
+
+	minErrandWait = 250 * time.Millisecond
+	maxErrandWait = 10 * time.Second
+)
+
+// errand is one call to the store that a lane has need of: Take, or Drop when
+// reason is set.
+type errand struct {
+	limit  int
+	before waypost.EventID
+	reason waypost.Reason
+}
+
+// plan says what the lane has need of now, if anything.
+func (t *tenure) plan(l *lane, now time.Time) (errand, bool) {
+	if t.phase != working || l.busy || now.Before(l.tableFrom) {
+		return errand{}, false
+	}
+	switch {
+	case l.gate == gone && l.drop:
+		return errand{limit: dropSize, before: math.MaxInt64, reason: waypost.ReasonEndpointDeleted}, true
+	case l.gate == held && l.expire:
+		before, ok := t.expired(l.id, now)
+		return errand{limit: dropSize, before: before, reason: waypost.ReasonExpired}, ok
+	case !l.backlogged(now):
+		return errand{}, false
+	case l.gate == open:
+		room := t.depth(l)
+		if l.occupied() > room/2 {
+			return errand{}, false // a page at a time, not a row
+		}
+		if t.memory.full() { // each lane is granted a little whatever the others hold
+			room = t.config.Limits.InFlight
+		}
+		limit := min(room-l.occupied(), pageSize)
+		return errand{limit: limit}, limit > 0
+	case l.gate == probing:
+		return errand{limit: 1}, l.occupied() == 0 && !now.Before(l.breaker.probeAt)
+	}
+	return errand{}, false
+}
+
+// expired gives the id below which events have waited longer than the
+// endpoint's schedule runs. ok is false unless the endpoint has no URL.
+func (t *tenure) expired(id waypost.EndpointID, now time.Time) (before waypost.EventID, ok bool) {
+	ep := t.config.Directory.Endpoint(id)
+	if ep == nil || ep.URL != "" {
+		return 0, false
+	}
+	d := t.config.Dialects(ep.Dialect)
+	if d == nil {
+		return 0, false
+	}
+	p, err := policy(d, ep)
+	return waypost.FirstEventID(now.Add(-p.Window())), err == nil
+}
+
+// sendErrand queues the lane for what it has need of. Lanes are served in turn,
+// one page each.
+func (t *tenure) sendErrand(l *lane, now time.Time) {
+	if l.queued {
+		return
+	}
+	l.drop = l.drop && l.gate == gone
+	if l.expire {
+		_, l.expire = t.expired(l.id, now)
+	}
+	if _, wanted := t.plan(l, now); !wanted {
+		return
+	}
+	l.queued = true
+	t.errands.push(l)
+	t.errand.Signal()
+}
+
+func (t *tenure) runErrands() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for {
+		for t.phase != over && t.errands.len() == 0 {
+			t.errand.Wait()
+		}
+		if t.phase == over {
+			return
+		}
+		l := t.errands.pop()
+		l.queued = false
+		now := t.config.Now()
+		if e, wanted := t.plan(l, now); wanted {
+			t.runErrand(l, e, now)
+		}
+		t.turn(l)
+		t.checkDrained()
+	}
+}
+
+// runErrand asks the store, without the lock.
+func (t *tenure) runErrand(l *lane, e errand, now time.Time) {
+	l.busy = true
+	t.busy++
+	if e.reason == "" {
+		l.taking = e.limit
+		l.forgetDue(now) // what becomes known during the call must stay known
+	}
+	t.mu.Unlock()
+	owed, got, err := t.ask(l.id, e, now)
+	t.mu.Lock()
+	l.busy = false
+	t.busy--
+	l.taking = 0
+	if t.phase == over {
+		return
+	}
+	switch {
+	case err != nil:
+		t.errandFailed(l, e, err)
+		return
+	case e.reason == waypost.ReasonEndpointDeleted:
+		l.drop = got >= e.limit
+	case e.reason == waypost.ReasonExpired:
+		l.expire = got >= e.limit
+	default:
+		t.taken(l, owed, e)
+	}
+	l.failures = 0
+}
+
+func (t *tenure) ask(id waypost.EndpointID, e errand, now time.Time) (owed []store.Owed, got int, err error) {
+	if e.reason != "" {
+		got, err = t.config.Queue.Drop(t.table, id, e.before, e.reason, now, e.limit)
+		if got > 0 {
+			t.config.Log.Info("gave up deliveries", "endpoint", id.String(), "reason", e.reason, "deliveries", got)
+		}
+		return nil, got, err
+	}
+	owed, err = t.config.Queue.Take(t.table, t.node, id, now, e.limit)
+	return owed, len(owed), err
+}
+
+func (t *tenure) errandFailed(l *lane, e errand, err error) {
+	now := t.config.Now()
+	if e.reason == "" {
+		l.note(now, now)
+		l.blind = true
+	}
+	wait := min(minErrandWait<<min(l.failures, 8), maxErrandWait)
+	l.failures++
+	l.tableFrom = now.Add(wait)
+	switch {
+	case errors.Is(err, store.ErrLeaseLost):
+		t.lost()
+	case t.table.Err() == nil:
+		t.config.Log.Warn("owed deliveries not reached", "endpoint", l.id.String(), "error", err)
+	}
+}
+
+// taken puts a page into the lane's memory.
+func (t *tenure) taken(l *lane, owed []store.Owed, e errand) {
+	now := t.config.Now()
+	for _, o := range owed {
+		t.hold(l, o, now)
+	}
+	switch {
+	case len(owed) >= e.limit:
+		l.note(now, now) // there may be more
+	case l.blind:
+		l.blind = len(l.dues) > 0
+		t.scanner.request() // for when the next is due
+	}
+}
+
+// scanner looks at Queue.Due: at the start, regularly, and on request.
+type scanner struct {
+	wanted chan struct{}
+	// okAt is when the last look succeeded; guarded by tenure.mu.
+	okAt time.Time
+}
+
+func newScanner(now time.Time) scanner {
+	return scanner{wanted: make(chan struct{}, 1), okAt: now}
+}
+
+// request asks for a look soon.
+func (s *scanner) request() {
+	select {
+	case s.wanted <- struct{}{}:
+	default:
+	}
+}
+
+func (t *tenure) runScanner() {
+	backstop := t.config.Limits.Backstop
+	var expiredAt time.Time
+	for {
+		now := t.config.Now()
+		expire := now.Sub(expiredAt) >= t.config.Limits.ExpireEvery
+		if expire {
+			expiredAt = now
+		}
+		t.scan(expire)
+		t.sweep()
+		if !t.pause(min(scanGap, backstop), nil) || !t.pause(backstop-min(scanGap, backstop), t.scanner.wanted) {
+			return
+		}
+	}
+}
+
+// pause waits, at most until wanted says something, and reports false when the
+// tenure has ended.
+func (t *tenure) pause(wait time.Duration, wanted <-chan struct{}) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-t.table.Done():
+		return false
+	case <-wanted:
+	case <-timer.C:
+	}
+	return true
+}
+
+// scan wakes every lane that the table holds something for. With expire it also
+// sees to what has waited too long for a URL.
+func (t *tenure) scan(expire bool) {
+	due, err := t.config.Queue.Due(t.table)
+	if err != nil {
+		if t.table.Err() == nil {
+			t.config.Log.Warn("owed deliveries not listed", "error", err)
+		}
+		return
+	}
+	t.mu.Lock()
+	t.scanner.okAt = t.config.Now()
+	t.mu.Unlock()
+	for _, d := range due {
+		t.found(d, expire)
+	}
+}
+
+func (t *tenure) found(d store.Due, expire bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.phase != working {
+		return
+	}
+	l := t.lane(d.Endpoint)
+	l.drop = true // heeded only if the endpoint is gone
+	l.expire = expire
+	l.blind = l.blind || !l.knows(d.At, t.config.Now())
+	t.wakeLane(d.Endpoint, d.At)
+}
+
+// sweep lets go of lanes that are kept for nothing any more.
+func (t *tenure) sweep() {
+	t.mu.Lock()
+	ids := make([]waypost.EndpointID, 0, len(t.lanes))
+	for id := range t.lanes {
+		ids = append(ids, id)
+	}
+	t.mu.Unlock()
+	for _, id := range ids {
+		t.mu.Lock()
+		if l := t.lanes[id]; l != nil {
+			t.turn(l)
+		}
+		t.mu.Unlock()
+	}
+}

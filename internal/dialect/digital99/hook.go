@@ -1,0 +1,318 @@
+package digital99
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/waypost-gateway/waypost/internal/dialect"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+const statusOK = "OK" // in every hook and every good answer
+
+// fullConversation is what is left, in minutes, of the 24 hours in which the
+// business may answer freely: a message that comes in opens them anew.
+const fullConversation = "1440"
+
+// acks are Meta's statuses in the provider's numbers. A voice message that was
+// played was read.
+var acks = map[text]int{"failed": 0, "sent": 1, "delivered": 2, "read": 3, "played": 3}
+
+// change is what an event's body says has happened.
+type change struct {
+	event *waypost.Event
+	field string
+	time  text // of the notice
+	value
+}
+
+// readChange reads the one item of a body in the Cloud form. A member of an
+// unexpected type is as good as absent.
+func readChange(event *waypost.Event) (*change, error) {
+	var body envelope
+	err := json.Unmarshal(event.Body, &body)
+	var wrongType *json.UnmarshalTypeError
+	if err != nil && !errors.As(err, &wrongType) {
+		return nil, fmt.Errorf("read event: %w", err)
+	}
+	if len(body.Entry) == 0 || len(body.Entry[0].Changes) == 0 {
+		return nil, errors.New("read event: there is no change in it")
+	}
+	entry := &body.Entry[0]
+	return &change{event: event, field: entry.Changes[0].Field, time: entry.Time, value: entry.Changes[0].Value}, nil
+}
+
+func (c *change) ofGroup() bool {
+	return len(c.Messages) > 0 && c.Messages[0].GroupID != "" || len(c.Statuses) > 0 && c.Statuses[0].RecipientType == "group"
+}
+
+func (c *change) ofAlert() bool {
+	return len(c.Statuses) > 0 && strings.HasPrefix(string(c.Statuses[0].CallbackData), alertMark)
+}
+
+// seconds is a unix time as the item tells it, else that of the event.
+func (c *change) seconds(told text) int64 {
+	if seconds, err := strconv.ParseInt(string(told), 10, 64); err == nil {
+		return seconds
+	}
+	if !c.event.OccurredAt.IsZero() {
+		return c.event.OccurredAt.Unix()
+	}
+	return c.event.ReceivedAt().Unix()
+}
+
+// Encode implements dialect.Dialect.
+func (d Dialect) Encode(item dialect.Item) (dialect.Hook, error) {
+	if !lets(item.Endpoint, item.Event) {
+		return dialect.Hook{}, dialect.ErrNotWanted
+	}
+	change, err := readChange(item.Event)
+	if err != nil {
+		return dialect.Hook{}, err
+	}
+	if !fits(item.Endpoint, item.Event, change) {
+		return dialect.Hook{}, dialect.ErrNotWanted
+	}
+	if isAlert(item.Endpoint) {
+		return d.encodeAlert(item, change)
+	}
+	hook, err := hookOf(item, change)
+	if err != nil {
+		return dialect.Hook{}, err
+	}
+	body, err := encode(hook)
+	return dialect.Hook{Body: body}, err
+}
+
+func hookOf(item dialect.Item, c *change) (any, error) {
+	if isMessage(item.Event) {
+		if len(c.Messages) == 0 {
+			return nil, errors.New("read event: there is no message in it")
+		}
+		return newHookOf(item, c), nil
+	}
+	if isNotice(item.Event) && item.Endpoint.OptionBool(optionSystem, false) {
+		notice, _ := noticeOf(c) // fits has seen that it is one
+		return notice.hook(businessPhone(item, c)), nil
+	}
+	if len(c.Statuses) == 0 {
+		return nil, errors.New("read event: there is no status in it")
+	}
+	status := &c.Statuses[0]
+	return updateHook{
+		Status: statusOK,
+		Hook:   "update",
+		Unique: string(status.ID),
+		From:   recipientOf(c),
+		To:     businessPhone(item, c),
+		Ack:    acks[status.Status],
+	}, nil
+}
+
+func newHookOf(item dialect.Item, c *change) newHook {
+	m := &c.Messages[0]
+	sender := senderOf(c)
+	content := contentOf(m, item.MediaURL)
+	hook := newHook{
+		Status:               statusOK,
+		Hook:                 "new",
+		Unique:               string(m.ID),
+		From:                 cmp.Or(sender.phone, sender.userID),
+		FromID:               sender.userID,
+		Country:              countryOf(sender.userID, sender.phone),
+		To:                   businessPhone(item, c),
+		SenderName:           sender.name,
+		Type:                 content.kind,
+		Body:                 content.body,
+		Caption:              content.caption,
+		IsForwarded:          m.Context.Forwarded || m.Context.FrequentlyForwarded,
+		Timestamp:            strconv.FormatInt(c.seconds(m.Timestamp), 10),
+		Media:                textOrFalse(content.link),
+		QuoteUnique:          textOrFalse(cmp.Or(content.target, m.Context.ID)),
+		ConversationTimeLeft: fullConversation,
+	}
+	if sender.phone != "" {
+		hook.Phone = &sender.phone
+	}
+	if sender.username != "" {
+		hook.Username = &sender.username
+	}
+	return hook
+}
+
+// user is who sent a message, as far as it is told.
+type user struct{ phone, userID, name, username string }
+
+func senderOf(c *change) user {
+	m := &c.Messages[0]
+	var found contact
+	for _, candidate := range c.Contacts {
+		same := m.From != "" && candidate.WaID == m.From || m.UserID != "" && candidate.UserID == m.UserID
+		if same || len(c.Contacts) == 1 {
+			found = candidate
+			break
+		}
+	}
+	return user{
+		phone:    digits(cmp.Or(m.From, found.WaID)),
+		userID:   string(cmp.Or(m.UserID, found.UserID, m.System.UserID)),
+		name:     string(found.Profile.Name),
+		username: string(found.Profile.Username),
+	}
+}
+
+// recipientOf is whom a message was sent to: the phone, or the user id where it
+// is hidden.
+func recipientOf(c *change) string {
+	status := &c.Statuses[0]
+	known := cmp.Or(status.RecipientID, status.RecipientUserID)
+	if known == "" && len(c.Contacts) > 0 {
+		known = cmp.Or(c.Contacts[0].WaID, c.Contacts[0].UserID)
+	}
+	return string(known)
+}
+
+// businessPhone is the number the event concerns, in digits; "" if nobody says.
+func businessPhone(item dialect.Item, c *change) string {
+	if item.Number != nil {
+		return item.Number.Phone
+	}
+	return digits(cmp.Or(c.Metadata.DisplayPhoneNumber, c.DisplayPhoneNumber, c.PhoneNumber))
+}
+
+func digits(phone text) string {
+	return strings.Map(func(r rune) rune {
+		if r < '0' || r > '9' {
+			return -1
+		}
+		return r
+	}, string(phone))
+}
+
+// content is what a message holds, in the provider's terms.
+type content struct {
+	kind    string
+	body    any
+	caption string
+	link    string // to the file
+	target  text   // the message that this one is about
+}
+
+// contentOf puts a message in the provider's terms. Types it has no word for
+// keep Meta's.
+func contentOf(m *message, mediaURL func(string) string) content {
+	switch m.Type {
+	case "text":
+		return content{kind: "text", body: m.Text.Body}
+	case "image":
+		return fileOf("image", m.Image, mediaURL)
+	case "sticker": // no type of its own: receivers that show images show it
+		return fileOf("image", m.Sticker, mediaURL)
+	case "video":
+		return fileOf("video", m.Video, mediaURL)
+	case "document":
+		return fileOf("document", m.Document, mediaURL)
+	case "audio":
+		if m.Audio.Voice {
+			return fileOf("ptt", m.Audio, mediaURL)
+		}
+		return fileOf("audio", m.Audio, mediaURL)
+	case "voice":
+		return fileOf("ptt", m.Voice, mediaURL)
+	case "location":
+		return content{kind: "location", body: m.Location.Latitude + "," + m.Location.Longitude}
+	case "contacts":
+		return content{kind: "contacts", body: phoneOf(m)}
+	case "button":
+		return content{kind: "button", body: m.Button.Text}
+	case "interactive":
+		return answerOf(m)
+	case "reaction": // a removed one has no emoji
+		return content{kind: "reaction", body: m.Reaction.Emoji, target: m.Reaction.MessageID}
+	case "order":
+		return content{kind: "order", body: itemsOf(m), caption: string(m.Order.Text)}
+	case "edit":
+		return editOf(m, mediaURL)
+	case "revoke":
+		return content{kind: "revoke", body: "", target: m.Revoke.OriginalMessageID}
+	case "system":
+		return content{kind: "system", body: m.System.Body}
+	case "unsupported", "unknown", "ephemeral", "":
+		return content{kind: "unsupported", body: m.Unsupported.Type}
+	default:
+		return content{kind: string(m.Type), body: ""}
+	}
+}
+
+// fileOf gives a file's link in body and in media, since receivers read one or
+// the other. Without a link body stays text.
+func fileOf(kind string, file media, mediaURL func(string) string) content {
+	found := content{kind: kind, caption: string(cmp.Or(file.Caption, file.Filename))}
+	if file.ID != "" && mediaURL != nil {
+		found.link = mediaURL(string(file.ID))
+	}
+	found.body = found.link
+	return found
+}
+
+// phoneOf is the first phone among shared contacts.
+func phoneOf(m *message) string {
+	for _, contact := range m.Contacts {
+		for _, phone := range contact.Phones {
+			if known := digits(cmp.Or(phone.WaID, phone.Phone)); known != "" {
+				return known
+			}
+		}
+	}
+	return ""
+}
+
+// answerOf is the answer to a message with choices. An answer without a title,
+// such as that of a flow, is text: the JSON of what was answered.
+func answerOf(m *message) content {
+	var kind text
+	_ = json.Unmarshal(m.Interactive["type"], &kind) // absent or odd: no kind
+	raw, ok := m.Interactive[string(kind)]
+	if !ok {
+		return content{kind: "unsupported", body: ""}
+	}
+	var reply interactiveReply
+	_ = json.Unmarshal(raw, &reply) // what can't be read is passed on as it is
+	switch {
+	case kind == "button_reply":
+		return content{kind: "button", body: reply.Title}
+	case kind == "list_reply":
+		return content{kind: "list", body: reply.Title}
+	case reply.ResponseJSON != "":
+		return content{kind: "text", body: reply.ResponseJSON}
+	default:
+		return content{kind: "text", body: string(raw)}
+	}
+}
+
+func itemsOf(m *message) []orderItem {
+	items := []orderItem{}
+	for _, item := range m.Order.Items {
+		items = append(items, orderItem{
+			ProductRetailerID: string(item.ProductRetailerID),
+			Quantity:          item.Quantity.number(),
+			ItemPrice:         item.ItemPrice.number(),
+			Currency:          string(item.Currency),
+		})
+	}
+	return items
+}
+
+// editOf is an edited message: what it holds now, and which it was.
+func editOf(m *message, mediaURL func(string) string) content {
+	now := content{body: ""}
+	if m.Edit.Message != nil && m.Edit.Message.Type != "edit" {
+		now = contentOf(m.Edit.Message, mediaURL)
+	}
+	now.kind, now.target = "edit", m.Edit.OriginalMessageID
+	return now
+}

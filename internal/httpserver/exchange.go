@@ -1,0 +1,225 @@
+package httpserver
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// exchange is one request and its answer. It stands in for the response
+// writer, the request's body and its context all at once, so that a request
+// costs one allocation here.
+type exchange struct {
+	http.ResponseWriter
+	context.Context
+	server  *Server
+	start   time.Time
+	number  uint64 // of the request
+	status  int
+	bytes   int64     // of the answer's body
+	writing time.Time // when the write deadline was last set
+	body    io.ReadCloser
+	failed  bool // a handler panicked
+}
+
+var requests atomic.Uint64
+
+// runID tells the requests of one run from those of another.
+var runID = func() string {
+	var random [4]byte
+	rand.Read(random[:])
+	return hex.EncodeToString(random[:])
+}()
+
+type requestIDKey struct{}
+
+// RequestID is the id of the request that ctx came with, for log lines; empty
+// outside of a request.
+func RequestID(ctx context.Context) string {
+	x, ok := ctx.Value(requestIDKey{}).(*exchange)
+	if !ok {
+		return ""
+	}
+	return x.id()
+}
+
+func (x *exchange) id() string { return runID + "-" + strconv.FormatUint(x.number, 36) }
+
+// Value lets RequestID find the exchange in any context made from the request's.
+func (x *exchange) Value(key any) any {
+	if key == (requestIDKey{}) {
+		return x
+	}
+	return x.Context.Value(key)
+}
+
+// ServeHTTP handles one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{
+		ResponseWriter: w,
+		Context:        r.Context(),
+		server:         s,
+		start:          time.Now(),
+		number:         requests.Add(1),
+		body:           r.Body,
+	}
+	r = r.WithContext(x)
+	if len(s.options.TrustedProxies) > 0 {
+		r.RemoteAddr = clientAddr(r, s.options.TrustedProxies)
+	}
+	if r.ContentLength != 0 { // unknown length included
+		r.Body = bodyOf{x}
+		x.readDeadline(x.start.Add(s.options.BodyTimeout))
+	}
+	w.Header()["X-Request-Id"] = []string{x.id()}
+	defer x.finish(r)
+	s.options.Handler.ServeHTTP(x, r)
+}
+
+// finish ends the exchange, whether the handler returned or panicked.
+func (x *exchange) finish(r *http.Request) {
+	fault := recover()
+	if fault != nil {
+		x.fail(r, fault)
+	}
+	x.extend() // for what is still buffered
+	x.log(r)
+	if x.failed {
+		panic(http.ErrAbortHandler) // the only way to cut the connection
+	}
+}
+
+// fail answers a panic, or sees to it that the client does not take half an
+// answer for a whole one.
+func (x *exchange) fail(r *http.Request, fault any) {
+	if err, ok := fault.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		x.failed = true
+		return
+	}
+	x.server.options.Log.LogAttrs(x, slog.LevelError, "handler panicked",
+		slog.String("request", x.id()),
+		slog.String("method", r.Method),
+		slog.String("route", route(r)),
+		slog.Any("panic", fault),
+		slog.String("stack", string(debug.Stack())))
+	if x.status != 0 {
+		x.failed = true
+		return
+	}
+	header := x.Header()
+	clear(header)
+	header.Set("Content-Type", "application/json")
+	header.Set("X-Request-Id", x.id())
+	x.WriteHeader(http.StatusInternalServerError)
+	_, _ = io.WriteString(x, `{"error":"internal error"}`+"\n")
+}
+
+func (x *exchange) log(r *http.Request) {
+	status := x.status
+	if status == 0 && !x.failed {
+		status = http.StatusOK
+	}
+	level := slog.LevelInfo
+	switch {
+	case status >= 500:
+		level = slog.LevelWarn
+	case x.server.quiet[r.Pattern]:
+		level = slog.LevelDebug
+	}
+	log := x.server.options.Log
+	if !log.Enabled(x, level) {
+		return
+	}
+	log.LogAttrs(x, level, "http.request",
+		slog.String("request", x.id()),
+		slog.String("method", method(r)),
+		slog.String("route", route(r)),
+		slog.Int("status", status),
+		slog.Float64("duration_ms", float64(time.Since(x.start).Microseconds())/1000),
+		slog.Int64("bytes", x.bytes),
+		slog.String("remote", Host(r.RemoteAddr)))
+}
+
+// route is the pattern that matched: the path itself may hold ids or tokens.
+func route(r *http.Request) string {
+	if r.Pattern == "" {
+		return "none"
+	}
+	return r.Pattern
+}
+
+// method keeps what a client makes up out of the log.
+func method(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace:
+		return r.Method
+	}
+	return "OTHER"
+}
+
+// WriteHeader notes the status.
+func (x *exchange) WriteHeader(status int) {
+	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		x.status = status
+	}
+	x.extend()
+	x.ResponseWriter.WriteHeader(status)
+}
+
+// Write counts the bytes and gives the client time for them.
+func (x *exchange) Write(p []byte) (int, error) {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	x.extend()
+	n, err := x.ResponseWriter.Write(p)
+	x.bytes += int64(n)
+	return n, err
+}
+
+// Flush is for those who stream.
+func (x *exchange) Flush() {
+	x.extend()
+	_ = http.NewResponseController(x.ResponseWriter).Flush() // a client that is gone shows in the next write
+}
+
+// Unwrap is for http.ResponseController.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// extend moves the write deadline ahead, once a second at most.
+func (x *exchange) extend() {
+	now := time.Now()
+	if now.Sub(x.writing) < time.Second {
+		return
+	}
+	x.writing = now
+	_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(now.Add(x.server.options.WriteTimeout))
+}
+
+func (x *exchange) readDeadline(at time.Time) {
+	_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(at)
+}
+
+// bodyOf is the request's body, read under a deadline.
+type bodyOf struct{ x *exchange }
+
+// Read lifts the deadline when the body has ended: the server goes on reading
+// to learn when the client leaves, and would take a deadline for that.
+func (b bodyOf) Read(p []byte) (int, error) {
+	n, err := b.x.body.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.x.readDeadline(time.Time{})
+	}
+	return n, err
+}
+
+func (b bodyOf) Close() error { return b.x.body.Close() }

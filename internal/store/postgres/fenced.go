@@ -1,0 +1,115 @@
+package postgres
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/store/sqlstore"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+// leaseQuery keeps the node's row from being removed until the transaction ends.
+// It leaves Renew free to change it: nobody refers to a node by more than its id.
+const leaseQuery = `SELECT 1 FROM nodes WHERE id = $1 AND lease_until > ` + clock + ` FOR KEY SHARE`
+
+// borrow lends a connection of the pool.
+func (s *Store) borrow(ctx context.Context, use func(*pgx.Conn) error) error {
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Raw(func(c any) error {
+		lent, ok := c.(*connection)
+		if !ok {
+			return driver.ErrBadConn
+		}
+		return use(lent.pg)
+	})
+}
+
+// fencedWork is a transaction of a node. The statements that opening queues are
+// sent together with its begin and the check of the lease; rest, which may be
+// nil, follows when the lease is live. Both may be run again.
+type fencedWork struct {
+	verb    string
+	node    waypost.NodeID
+	opening func(*pgx.Batch)
+	rest    func(context.Context, *pgx.Conn) error
+}
+
+// fenced runs the work and commits it. The commit is a message of its own: until
+// it is sent, a broken connection has changed nothing for certain.
+func (s *Store) fenced(ctx context.Context, w fencedWork) error {
+	err := s.Rerun(ctx, func() error {
+		return s.borrow(ctx, func(conn *pgx.Conn) error {
+			if err := w.run(ctx, conn); err != nil {
+				rollback(ctx, conn)
+				return err
+			}
+			return commit(ctx, conn)
+		})
+	})
+	return s.Explain(w.verb, err)
+}
+
+func (w *fencedWork) run(ctx context.Context, conn *pgx.Conn) error {
+	live := false
+	batch := &pgx.Batch{}
+	batch.Queue("BEGIN")
+	batch.Queue(leaseQuery, int64(w.node)).Query(func(rows pgx.Rows) error {
+		live = rows.Next()
+		return nil
+	})
+	w.opening(batch)
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+		return err
+	}
+	if !live {
+		return store.ErrLeaseLost
+	}
+	if w.rest == nil {
+		return nil
+	}
+	return w.rest(ctx, conn)
+}
+
+func commit(ctx context.Context, conn *pgx.Conn) error {
+	tag, err := conn.Exec(ctx, "COMMIT")
+	if err == nil && tag.String() != "COMMIT" {
+		return errors.New("the database rolled the transaction back")
+	}
+	if err != nil {
+		return &sqlstore.CommitError{Err: err}
+	}
+	return nil
+}
+
+func rollback(ctx context.Context, conn *pgx.Conn) {
+	if conn.IsClosed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
+		_ = conn.Close(ctx) // a connection in doubt is not used again
+	}
+}
+
+// read gives a batch callback that scans every row.
+func read(scan func(pgx.Rows) error) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		for rows.Next() {
+			if err := scan(rows); err != nil {
+				return fmt.Errorf("scan row: %w", err)
+			}
+		}
+		return rows.Err()
+	}
+}

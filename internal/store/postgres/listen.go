@@ -1,0 +1,100 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// channel is what notices are sent on. A notice says that something changed, not
+// what: settings, or which deliveries are free.
+const channel = "waypost"
+
+// notify wakes all nodes when the transaction is committed.
+func notify(ctx context.Context, tx *sql.Tx) error {
+	_, err := tx.ExecContext(ctx, `SELECT pg_notify('`+channel+`', '')`)
+	return err
+}
+
+const (
+	relistenFirst = 100 * time.Millisecond
+	relistenMax   = 10 * time.Second
+)
+
+// listener turns notifications into notices, on a connection of its own that it
+// makes anew whenever it breaks.
+type listener struct {
+	config  *pgx.ConnConfig
+	log     *slog.Logger
+	notices chan struct{}
+	cancel  context.CancelFunc
+	done    chan struct{}
+}
+
+func listen(config *pgx.ConnConfig, log *slog.Logger) *listener {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &listener{config: config, log: log, notices: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{})}
+	go l.run(ctx)
+	return l
+}
+
+// Notices implements store.Settings.
+func (s *Store) Notices() <-chan struct{} { return s.listener.notices }
+
+func (l *listener) run(ctx context.Context) {
+	defer close(l.done)
+	for wait := relistenFirst; ; wait = min(2*wait, relistenMax) {
+		listening, err := l.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if listening {
+			wait = relistenFirst
+		}
+		l.log.Warn("listening for notices was interrupted", "error", err, "retry_in", wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// session listens until the connection breaks. It reports whether it came to
+// listen at all.
+func (l *listener) session(ctx context.Context) (listening bool, err error) {
+	conn, err := pgx.ConnectConfig(ctx, l.config)
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(ctx) // whatever state it is in, it is done with
+	}()
+	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+		return false, err
+	}
+	for {
+		l.tell() // at first too: something may have been missed meanwhile
+		if _, err := conn.WaitForNotification(ctx); err != nil {
+			return true, err
+		}
+	}
+}
+
+// tell leaves a notice; one that was not read yet stands for any number.
+func (l *listener) tell() {
+	select {
+	case l.notices <- struct{}{}:
+	default:
+	}
+}
+
+func (l *listener) stop() {
+	l.cancel()
+	<-l.done
+}

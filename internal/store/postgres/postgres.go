@@ -1,0 +1,147 @@
+// Package postgres keeps everything in one PostgreSQL database that several
+// gateway processes share.
+//
+// An accepted event is on the server's disk when Accept returns: accepts commit
+// synchronously whatever the server's default is. Outcomes may follow a moment
+// later, because losing one only repeats a delivery.
+//
+// Each write of a node locks the node's row against removal, so a node is either
+// alive until its transaction ends or the transaction changes nothing. A commit
+// whose answer is lost with its connection may or may not have taken place; the
+// deliveries it would have put in the node's hand are noted and given back as
+// soon as the server can tell, so that they are not stranded in a hand that does
+// not know of them. Renew does that, and gives up after doubtWait to try again
+// the next time.
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/store/sqlstore"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// maxConns is how many connections a process uses unless the URL says otherwise
+// (pool_max_conns). One more listens for notices.
+const maxConns = 8
+
+// Options say where the store is and what it works with.
+type Options struct {
+	URL    string       // postgres://…
+	Sealer store.Sealer // encrypts what is secret; required
+	Log    *slog.Logger // nil: slog.Default
+}
+
+// Store is a store.Store.
+type Store struct {
+	*sqlstore.Store
+	db       *sql.DB
+	listener *listener
+	doubts   doubts
+	close    func() error
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open connects, and makes or migrates the schema; of several processes that
+// start at once, one does it and the others wait. The URL's password does not
+// appear in errors.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	config, size, err := parseURL(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{db: sql.OpenDB(connector{config})}
+	s.close = sync.OnceValue(s.shut)
+	s.db.SetMaxOpenConns(size)
+	s.db.SetMaxIdleConns(size)
+	if err := s.open(ctx, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s on %s: %w", config.Database, config.Host, err), s.Close())
+	}
+	s.listener = listen(config, o.Log)
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, o Options) error {
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300), lock.WithUnlockTimeout(1, 10))
+	if err != nil {
+		return err
+	}
+	if err := sqlstore.Migrate(ctx, goose.DialectPostgres, s.db, migrations, goose.WithSessionLocker(locker)); err != nil {
+		return err
+	}
+	s.Store, err = sqlstore.New(sqlstore.Options{
+		Flavor: sqlstore.Flavor{
+			ForUpdate:  " FOR UPDATE",
+			LockNodes:  "LOCK TABLE nodes IN SHARE ROW EXCLUSIVE MODE",
+			Snapshot:   sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
+			LeaseClock: leaseClock,
+			Notify:     notify,
+			Classify:   classify,
+		},
+		Write: s.db, Read: s.db, Sealer: o.Sealer,
+	})
+	return err
+}
+
+// parseURL reads the URL and the size of the pool, which it may carry the way
+// pgxpool has it.
+func parseURL(url string) (*pgx.ConnConfig, int, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read database URL: %w", err)
+	}
+	size := maxConns
+	for name, value := range config.RuntimeParams {
+		if !strings.HasPrefix(name, "pool_") {
+			continue
+		}
+		delete(config.RuntimeParams, name)
+		if name != "pool_max_conns" {
+			continue
+		}
+		if size, err = strconv.Atoi(value); err != nil || size < 2 {
+			return nil, 0, fmt.Errorf("read database URL: pool_max_conns is %q; it must be a number, 2 or more", value)
+		}
+	}
+	return config, size, nil
+}
+
+// clock is the server's time in unix milliseconds: the one clock that all nodes
+// share. It moves on within a transaction.
+const clock = `(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint`
+
+func leaseClock(ctx context.Context, tx *sql.Tx) (time.Time, error) {
+	var now int64
+	err := tx.QueryRowContext(ctx, `SELECT `+clock).Scan(&now)
+	return sqlstore.FromMillis(now), err
+}
+
+// Close waits for running transactions and closes all connections.
+func (s *Store) Close() error { return s.close() }
+
+func (s *Store) shut() error {
+	if s.listener != nil {
+		s.listener.stop()
+	}
+	return s.db.Close()
+}

@@ -1,0 +1,176 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"time"
+
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/store/sqlstore"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+// Settle implements store.Queue.
+func (s *Store) Settle(ctx context.Context, node waypost.NodeID, results []store.Result) (store.Settled, error) {
+	var settled store.Settled
+	err := s.fenced(ctx, "settle deliveries", node, func(ctx context.Context, tx *sql.Tx) error {
+		settled = store.Settled{}
+		for _, wave := range sqlstore.Waves(results) {
+			w := settlement{store: s, tx: tx, node: node, results: results}
+			if err := w.settle(ctx, wave); err != nil {
+				return err
+			}
+			settled.Lost = append(settled.Lost, w.lost...)
+			settled.Released = append(settled.Released, w.released...)
+		}
+		return nil
+	})
+	if err != nil {
+		return store.Settled{}, err
+	}
+	slices.Sort(settled.Lost)
+	slices.Sort(settled.Released)
+	settled.Released = slices.Compact(settled.Released)
+	return settled, nil
+}
+
+// settlement is the writing back of one wave of results.
+type settlement struct {
+	store    *Store
+	tx       *sql.Tx
+	node     waypost.NodeID
+	results  []store.Result
+	lost     []int
+	released []waypost.EndpointID
+}
+
+func (w *settlement) settle(ctx context.Context, wave []int) error {
+	before, err := w.remove(ctx, wave)
+	if err != nil {
+		return err
+	}
+	var attempts, exhausted []any
+	ended := make(map[waypost.DeliveryID]*store.Result, len(before))
+	for _, i := range wave {
+		r := &w.results[i]
+		count, mine := before[r.Delivery]
+		if r.Next == store.NextRetry {
+			if mine, err = w.putOff(ctx, r); err != nil {
+				return err
+			}
+		}
+		if !mine {
+			w.lost = append(w.lost, i)
+			continue
+		}
+		if attempts, err = appendAttempt(attempts, r); err != nil {
+			return err
+		}
+		if r.Next != store.NextRetry {
+			ended[r.Delivery] = r
+		}
+		if r.Next == store.NextExhausted {
+			exhausted = append(exhausted, int64(r.Delivery.Endpoint), int64(r.Delivery.Event),
+				sqlstore.Millis(w.store.SettledAt(r)), string(r.Reason), sqlstore.Attempts(r, count))
+		}
+	}
+	if err := w.store.hot.attempts.exec(ctx, w.tx, attempts); err != nil {
+		return err
+	}
+	if err := w.store.hot.exhaust.exec(ctx, w.tx, exhausted); err != nil {
+		return err
+	}
+	return w.settleWaiting(ctx, ended)
+}
+
+// remove takes away the rows of what is settled, as far as they are in the node's
+// hand, and gives how many requests had been made before.
+func (w *settlement) remove(ctx context.Context, wave []int) (map[waypost.DeliveryID]int, error) {
+	values := make([]any, 0, 2*len(wave))
+	for _, i := range wave {
+		if r := &w.results[i]; r.Next != store.NextRetry {
+			values = append(values, int64(r.Delivery.Event), int64(r.Delivery.Endpoint))
+		}
+	}
+	before := make(map[waypost.DeliveryID]int, len(wave))
+	err := w.store.hot.settle.query(ctx, w.tx, func(rows *sql.Rows) error {
+		var id waypost.DeliveryID
+		var attempts int
+		err := rows.Scan(&id.Event, &id.Endpoint, &attempts)
+		before[id] = attempts
+		return err
+	}, values, int64(w.node))
+	return before, err
+}
+
+// putOff keeps a delivery owed. It reports whether it was in the node's hand.
+func (w *settlement) putOff(ctx context.Context, r *store.Result) (bool, error) {
+	var holder waypost.NodeID
+	if r.InHand {
+		holder = w.node
+	}
+	result, err := w.tx.StmtContext(ctx, w.store.hot.putOff).ExecContext(ctx,
+		int64(holder), sqlstore.Millis(r.At), r.Step, sqlstore.Attempts(r, 0),
+		int64(r.Delivery.Event), int64(r.Delivery.Endpoint), int64(w.node))
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
+}
+
+func appendAttempt(values []any, r *store.Result) ([]any, error) {
+	a := r.Attempt
+	if a == nil {
+		return values, nil
+	}
+	detail, err := sqlstore.EncodeDetail(&a.Detail)
+	if err != nil {
+		return nil, err
+	}
+	return append(values, int64(r.Delivery.Event), int64(r.Delivery.Endpoint), a.N, sqlstore.Millis(a.At),
+		int64(a.Duration), a.Status, string(a.Outcome), string(a.Reason), detail), nil
+}
+
+// settleWaiting releases what waited for a delivery that was received, and gives
+// up what waited for one that was given up.
+func (w *settlement) settleWaiting(ctx context.Context, ended map[waypost.DeliveryID]*store.Result) error {
+	type waiting struct {
+		id   waypost.DeliveryID
+		main *store.Result
+	}
+	var found []waiting
+	values := make([]any, 0, len(ended))
+	for id := range ended {
+		values = append(values, int64(id.Event))
+	}
+	err := w.store.hot.waiting.query(ctx, w.tx, func(rows *sql.Rows) error {
+		var id waypost.DeliveryID
+		var after waypost.EndpointID
+		err := rows.Scan(&id.Event, &id.Endpoint, &after)
+		if r := ended[waypost.DeliveryID{Event: id.Event, Endpoint: after}]; r != nil {
+			found = append(found, waiting{id, r})
+		}
+		return err
+	}, values)
+	if err != nil {
+		return err
+	}
+	for _, one := range found {
+		if err := w.follow(ctx, one.id, one.main.Next, w.store.SettledAt(one.main)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow does to a waiting delivery what becomes of it when its main one ends.
+func (w *settlement) follow(ctx context.Context, id waypost.DeliveryID, next store.Next, at time.Time) error {
+	if next == store.NextExhausted {
+		return sqlstore.Exhaust(ctx, w.tx, id, waypost.ReasonMainFailed, at)
+	}
+	w.released = append(w.released, id.Endpoint)
+	_, err := w.tx.StmtContext(ctx, w.store.hot.release).ExecContext(ctx, sqlstore.Millis(at), int64(id.Event), int64(id.Endpoint))
+	return err
+}

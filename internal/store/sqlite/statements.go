@@ -1,0 +1,160 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/waypost-gateway/waypost/internal/store/sqlstore"
+)
+
+// statements are those of the hot path, prepared on the writing connection.
+type statements struct {
+	lease     *sql.Stmt
+	due       *sql.Stmt
+	firstSeen *sql.Stmt
+	repeat    *sql.Stmt
+	putOff    *sql.Stmt
+	release   *sql.Stmt
+
+	dedupe   bulk
+	events   bulk
+	owed     bulk
+	hand     bulk
+	settle   bulk
+	waiting  bulk
+	attempts bulk
+	exhaust  bulk
+}
+
+func prepare(ctx context.Context, db *sql.DB) (statements, error) {
+	var st statements
+	p := preparer{ctx: ctx, db: db}
+
+	p.one(&st.lease, `SELECT 1 FROM nodes WHERE id = ? AND lease_until > ?`)
+	p.bulk(&st.dedupe, `INSERT INTO dedupe (key, event_id) VALUES `, 2, ` ON CONFLICT (key) DO NOTHING RETURNING event_id`)
+	p.bulk(&st.events, `INSERT INTO events (`+sqlstore.EventColumns+`, body) VALUES `, 12, ``)
+	p.bulk(&st.owed, `INSERT INTO deliveries (event_id, endpoint_id, node_id, due, after_endpoint, attempts, step) VALUES `, 7, ``)
+	p.one(&st.firstSeen, `SELECT event_id FROM dedupe WHERE key = ?`)
+	p.one(&st.repeat, `INSERT INTO duplicates (event_id, at) VALUES (?, ?)`)
+
+	p.one(&st.due, `
+SELECT `+sqlstore.EventColumns+`, body, attempts, step
+FROM deliveries CROSS JOIN events ON events.id = deliveries.event_id
+WHERE endpoint_id = ? AND node_id = 0 AND after_endpoint = 0 AND due <= ?
+ORDER BY due, event_id LIMIT ?`)
+	p.bulk(&st.hand, `UPDATE deliveries SET node_id = ? WHERE (event_id, endpoint_id) IN (VALUES `, 2, `)`)
+
+	p.bulk(&st.settle, `DELETE FROM deliveries WHERE node_id = ? AND (event_id, endpoint_id) IN (VALUES `, 2, `)
+RETURNING event_id, endpoint_id, attempts`)
+	p.one(&st.putOff, `
+UPDATE deliveries SET node_id = ?, due = ?, step = ?, attempts = MAX(attempts, ?)
+WHERE event_id = ? AND endpoint_id = ? AND node_id = ?`)
+	p.bulk(&st.attempts, `
+INSERT INTO attempts (event_id, endpoint_id, n, at, duration, status, outcome, reason, detail) VALUES `, 9, ` ON CONFLICT DO NOTHING`)
+	p.bulk(&st.exhaust, `INSERT INTO exhausted (endpoint_id, event_id, at, reason, attempts) VALUES `, 5, `
+ON CONFLICT DO UPDATE SET at = excluded.at, reason = excluded.reason, attempts = excluded.attempts`)
+	// The plus keeps the index of waiting rows out of it: with it, a long backlog
+	// of waiting deliveries would be read through at each flush.
+	p.bulk(&st.waiting, `
+SELECT event_id, endpoint_id, after_endpoint FROM deliveries WHERE +after_endpoint <> 0 AND event_id IN (VALUES `, 1, `)`)
+	p.one(&st.release, `UPDATE deliveries SET after_endpoint = 0, due = ? WHERE event_id = ? AND endpoint_id = ?`)
+	if p.err != nil {
+		return st, errors.Join(p.err, st.close())
+	}
+	return st, nil
+}
+
+func (st *statements) close() error {
+	var errs []error
+	for _, one := range []*sql.Stmt{st.lease, st.due, st.firstSeen, st.repeat, st.putOff, st.release} {
+		if one != nil {
+			errs = append(errs, one.Close())
+		}
+	}
+	for _, many := range []*bulk{&st.dedupe, &st.events, &st.owed, &st.hand, &st.settle, &st.waiting, &st.attempts, &st.exhaust} {
+		for _, one := range many.statements {
+			if one != nil {
+				errs = append(errs, one.Close())
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// preparer prepares statements until the first error.
+type preparer struct {
+	ctx context.Context
+	db  *sql.DB
+	err error
+}
+
+func (p *preparer) one(into **sql.Stmt, query string) {
+	if p.err != nil {
+		return
+	}
+	if *into, p.err = p.db.PrepareContext(p.ctx, query); p.err != nil {
+		p.err = fmt.Errorf("prepare %s: %w", query, p.err)
+	}
+}
+
+func (p *preparer) bulk(into *bulk, head string, width int, tail string) {
+	row := "(" + strings.TrimSuffix(strings.Repeat("?, ", width), ", ") + ")"
+	into.width = width
+	for i, size := range bulkSizes {
+		rows := strings.TrimSuffix(strings.Repeat(row+", ", size), ", ")
+		p.one(&into.statements[i], head+rows+tail)
+	}
+}
+
+// bulkSizes are how many rows one run of a statement takes. Most of the cost of a
+// run does not depend on the rows; past 32 there is nothing left to gain.
+var bulkSizes = [...]int{32, 8, 1}
+
+// bulk is one statement over many rows of values.
+type bulk struct {
+	statements [len(bulkSizes)]*sql.Stmt
+	width      int // values in a row
+}
+
+// exec runs the statement over the rows, which are given one after the other in
+// values. The fixed values come before them in each run.
+func (b *bulk) exec(ctx context.Context, tx *sql.Tx, values []any, fixed ...any) error {
+	return b.each(values, func(statement *sql.Stmt, values []any) error {
+		_, err := tx.StmtContext(ctx, statement).ExecContext(ctx, append(fixed, values...)...)
+		return err
+	})
+}
+
+// query is exec for statements that give rows.
+func (b *bulk) query(ctx context.Context, tx *sql.Tx, scan func(*sql.Rows) error, values []any, fixed ...any) error {
+	return b.each(values, func(statement *sql.Stmt, values []any) error {
+		rows, err := tx.StmtContext(ctx, statement).QueryContext(ctx, append(fixed, values...)...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if err := scan(rows); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+}
+
+func (b *bulk) each(values []any, run func(*sql.Stmt, []any) error) error {
+	for i, size := range bulkSizes {
+		for n := size * b.width; len(values) >= n; values = values[n:] {
+			if err := run(b.statements[i], values[:n:n]); err != nil {
+				return err
+			}
+			if len(values) == n {
+				return nil
+			}
+		}
+	}
+	return nil
+}
