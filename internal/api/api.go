@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -151,6 +152,7 @@ type call struct {
 	summary string
 	detail  string
 	status  int
+	also    int // another status with the same body
 	maxBody int64
 }
 
@@ -169,6 +171,7 @@ func add[I, O any](r *registrar, c call, handle func(context.Context, *I) (*O, e
 		Summary:       c.summary,
 		Description:   c.detail,
 		DefaultStatus: c.status,
+		Responses:     map[string]*huma.Response{},
 		MaxBodyBytes:  c.maxBody,
 		// The server's own limits on slow requests hold; a second clock here
 		// would only cut off large bodies.
@@ -190,4 +193,10 @@ func add[I, O any](r *registrar, c call, handle func(context.Context, *I) (*O, e
 		}
 		return out, nil
 	})
+	if c.also != 0 {
+		operation.Responses[strconv.Itoa(c.also)] = &huma.Response{
+			Description: http.StatusText(c.also),
+			Content:     operation.Responses[strconv.Itoa(operation.DefaultStatus)].Content,
+		}
+	}
 }

@@ -17,7 +17,7 @@ type deliveryView struct {
 	EndpointID    string  `json:"endpoint_id"`
 	State         string  `json:"state" enum:"pending,held,delivered,exhausted"`
 	Attempts      int     `json:"attempts" doc:"requests made so far"`
-	NextAttemptAt *moment `json:"next_attempt_at" doc:"null once settled, and while it waits for another delivery"`
+	NextAttemptAt *moment `json:"next_attempt_at" nullable:"true" doc:"null once settled, and while it waits for another delivery"`
 	LastStatus    int     `json:"last_status" doc:"of the last attempt; 0: none, or no answer"`
 	Reason        string  `json:"reason,omitempty" doc:"of the last attempt, or why it was given up"`
 }

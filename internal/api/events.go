@@ -61,7 +61,7 @@ type eventDeliveryView struct {
 	EventID       string        `json:"event_id"`
 	EndpointID    string        `json:"endpoint_id"`
 	State         string        `json:"state" enum:"pending,held,delivered,exhausted"`
-	NextAttemptAt *moment       `json:"next_attempt_at" doc:"null once settled, and while it waits for another delivery"`
+	NextAttemptAt *moment       `json:"next_attempt_at" nullable:"true" doc:"null once settled, and while it waits for another delivery"`
 	LastStatus    int           `json:"last_status"`
 	Reason        string        `json:"reason,omitempty"`
 	Attempts      []attemptView `json:"attempts"`
@@ -262,7 +262,10 @@ func (s *service) eventDeliveries(ctx context.Context, id waypost.EventID) ([]ev
 	if err != nil {
 		return nil, err
 	}
-	byDelivery := map[waypost.DeliveryID][]attemptView{}
+	byDelivery := make(map[waypost.DeliveryID][]attemptView, len(deliveries))
+	for i := range deliveries {
+		byDelivery[deliveries[i].ID] = []attemptView{} // an empty list rather than none
+	}
 	for i := range attempts {
 		byDelivery[attempts[i].Delivery] = append(byDelivery[attempts[i].Delivery], showAttempt(&attempts[i]))
 	}
@@ -272,7 +275,7 @@ func (s *service) eventDeliveries(ctx context.Context, id waypost.EventID) ([]ev
 		views[i] = eventDeliveryView{
 			ID: d.ID, EventID: d.EventID, EndpointID: d.EndpointID, State: d.State,
 			NextAttemptAt: d.NextAttemptAt, LastStatus: d.LastStatus, Reason: d.Reason,
-			Attempts: slices.Concat([]attemptView{}, byDelivery[deliveries[i].ID]),
+			Attempts: byDelivery[deliveries[i].ID],
 		}
 	}
 	return views, nil

@@ -335,11 +335,11 @@ func TestSources(t *testing.T) {
 	if diff := cmp.Diff(want, without(t, made, "id", "created_at")); diff != "" {
 		t.Errorf("new source (-want +got):\n%s", diff)
 	}
-	if got := g.directory.SourceByName("shop").Secrets[0].Reveal(); got != "planted-token" {
+	if got := g.directory.Source(waypost.SourceOnPrem, "shop").Secrets[0].Reveal(); got != "planted-token" {
 		t.Errorf("token in force %q", got)
 	}
 	replaced := g.want(200, "POST", "/api/v1/sources", `{"kind":"onprem","name":"shop","token":"other-token"}`)
-	if replaced["id"] != made["id"] || g.directory.SourceByName("shop").Secrets[0].Reveal() != "other-token" {
+	if replaced["id"] != made["id"] || g.directory.Source(waypost.SourceOnPrem, "shop").Secrets[0].Reveal() != "other-token" {
 		t.Errorf("replaced source: %v", replaced)
 	}
 	g.want(201, "POST", "/api/v1/sources", `{"kind":"meta","name":"app","app_secrets":["new-secret","old-secret"],"verify_token":"v"}`)
@@ -633,7 +633,7 @@ func TestStoreFailure(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	id := g.tenant("Acme")
-	g.store.Close()
+	g.close()
 	out := g.send("PATCH", "/api/v1/tenants/"+id, `{"name":"planted-name"}`)
 	if out.Status != 500 && out.Status != 503 || strings.Contains(out.Text, "sql") {
 		t.Errorf("with the store gone: %d %s", out.Status, out.Text)

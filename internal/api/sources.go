@@ -44,8 +44,8 @@ type sourcePut struct {
 
 func (s *service) registerSources(r *registrar) {
 	add(r, call{
-		method: http.MethodPost, path: "/sources", id: "put-source", status: http.StatusCreated,
-		summary: "Create a source, or replace the one with this name",
+		method: http.MethodPost, path: "/sources", id: "put-source", status: http.StatusCreated, also: http.StatusOK,
+		summary: "Create a source, or replace the one of its kind with this name",
 		detail:  "Answers 201 for a new source and 200 for a replaced one.",
 	}, s.putSource)
 	add(r, call{path: "/sources", id: "list-sources", summary: "List sources"}, s.listSources)

@@ -45,6 +45,7 @@ type App struct {
 	directory *directory.Directory
 	engine    *delivery.Engine
 	committer *ingest.Committer
+	handler   http.Handler
 	server    *httpserver.Server
 }
 
@@ -85,8 +86,15 @@ func (a *App) open(ctx context.Context, options Options) error {
 	if err := a.directory.CatchUp(ctx); err != nil {
 		return err
 	}
-	handler := a.wire(c, adminDigest)
-	a.server, err = httpserver.New(ctx, httpserver.Options{Address: c.Listen, Handler: handler, Log: a.log})
+	a.handler = a.wire(c, adminDigest)
+	a.server, err = httpserver.New(ctx, httpserver.Options{
+		Address:        c.Listen,
+		Handler:        a.handler,
+		Log:            a.log,
+		TrustedProxies: c.TrustedProxies,
+		Quiet:          []string{"GET /healthz", "GET /readyz", "GET /metrics"},
+		DrainTimeout:   c.ShutdownTimeout,
+	})
 	return err
 }
 
@@ -113,6 +121,12 @@ func (a *App) wire(c *config.Config, adminDigest [32]byte) http.Handler {
 		States:    service,
 		Log:       a.log,
 		Observer:  meters,
+		Limits: delivery.Limits{
+			InFlight:        c.InFlight,
+			FastSlots:       c.FastSlots,
+			SlowSlots:       c.SlowSlots,
+			ShutdownTimeout: c.ShutdownTimeout,
+		},
 	})
 	a.directory.OnChange(func(endpoints []waypost.EndpointID) {
 		for _, id := range endpoints {
@@ -130,12 +144,12 @@ func (a *App) wire(c *config.Config, adminDigest [32]byte) http.Handler {
 
 	mux := http.NewServeMux()
 	mux.Handle("/ingest/", in.Handler())
-	mux.Handle("/api/", api.New(api.Options{Service: service, Publisher: in, AdminDigest: adminDigest, Log: a.log}))
+	mux.Handle("/api/", api.New(api.Options{Settings: service, Records: a.store, Publisher: in, TokenDigest: adminDigest, Log: a.log}))
 	mux.Handle("GET /metrics", meters.Handler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mountDialects(mux, dialects, service)
-	return mux
+	return hostDialects(c.DialectHosts, dialects, service, mux)
 }
 
 func byID(dialects []dialect.Dialect) func(string) dialect.Dialect {
@@ -148,6 +162,9 @@ func byID(dialects []dialect.Dialect) func(string) dialect.Dialect {
 
 // Addr is the address listened on, host:port.
 func (a *App) Addr() string { return a.server.Addr() }
+
+// Handler is everything the gateway serves.
+func (a *App) Handler() http.Handler { return a.handler }
 
 // Run serves until ctx ends, or a part fails that the rest can't do without.
 func (a *App) Run(ctx context.Context) error {

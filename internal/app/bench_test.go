@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	case "generator":
 		runGenerator()
 	default:
-		os.Exit(pgtest.Main(m))
+		pgtest.Main(m)
 	}
 }
 

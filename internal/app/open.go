@@ -3,9 +3,11 @@ package app
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,7 +95,14 @@ func putConfiguredSources(ctx context.Context, c *config.Config, s store.Setting
 }
 
 func openEgress(c *config.Config, version string) (*egress.Client, error) {
-	options := egress.Options{Allow: c.EgressAllow, UserAgent: "Waypost/" + version}
+	options := egress.Options{Allow: c.EgressAllow, LocalAddr: c.EgressLocalAddr, UserAgent: "Waypost/" + version}
+	if c.EgressProxy != "" {
+		proxy, err := url.Parse(c.EgressProxy.Reveal())
+		if err != nil {
+			return nil, errors.New("WAYPOST_EGRESS_PROXY is not a URL")
+		}
+		options.Proxy = proxy
+	}
 	if c.EgressCA != "" {
 		roots, err := egress.LoadRootCAs(c.EgressCA)
 		if err != nil {

@@ -20,7 +20,10 @@ type devOptions struct {
 	Data    string // empty: a folder that is removed at the end
 	Seed    uint64 // of the traffic; 0: another one each time
 	Version string
-	Out     io.Writer
+	Out     io.Writer // the table
+	Err     io.Writer // what the gateway logs
+
+	dialects []devDialect // to show; nil: all
 }
 
 const (
@@ -43,18 +46,18 @@ func runDev(ctx context.Context, o devOptions) (err error) {
 	defer func() { err = errors.Join(err, gateway.stop()) }()
 	ctx = gateway.ctx
 
-	fmt.Fprintf(o.Out, "Waypost %s at %s, data in %s\n", o.Version, gateway.base, gateway.where())
+	fmt.Fprintf(o.Out, "Waypost %s at %s, data in %s\n", o.Version, gateway.base, gateway.data)
 	table := &devTable{out: o.Out}
 	limited, cancel := context.WithTimeoutCause(ctx, devLimit, fmt.Errorf("it is not done after %v", devLimit))
 	defer cancel()
-	stage, err := stageDev(limited, gateway.base, o.Seed, table)
+	stage, err := stageDev(limited, gateway.base, o, table)
 	if stage != nil {
 		defer stage.close()
 	}
 	if err == nil {
 		err = stage.show(ctx, limited, o.Once)
 	}
-	if !o.Once && ctx.Err() != nil && gateway.failure() == nil {
+	if !o.Once && errors.Is(context.Cause(ctx), context.Canceled) {
 		return nil // asked to end
 	}
 	return err
@@ -62,14 +65,17 @@ func runDev(ctx context.Context, o devOptions) (err error) {
 
 // stageDev waits for the gateway and sets up the stage. The caller closes the
 // stage if there is one.
-func stageDev(ctx context.Context, base string, seed uint64, table *devTable) (*devStage, error) {
-	if seed == 0 {
-		seed = rand.Uint64()
+func stageDev(ctx context.Context, base string, o devOptions, table *devTable) (*devStage, error) {
+	if o.Seed == 0 {
+		o.Seed = rand.Uint64()
+	}
+	if o.dialects == nil {
+		o.dialects = devDialects()
 	}
 	if err := newDevAPI(base, devAdminToken).ready(ctx); err != nil {
 		return nil, fmt.Errorf("wait for the gateway: %w", err)
 	}
-	return newDevStage(ctx, base, seed, table)
+	return newDevStage(ctx, base, o, table)
 }
 
 // show plays, reviews and, unless once, stays until ctx ends.

@@ -23,9 +23,8 @@ type devDialect struct {
 	register func(ctx context.Context, s *devStage, r *emulator.Receiver) (devAccount, error)
 	// read tells what a hook is about.
 	read func(body []byte) devHook
-	// want is the key and the check of the hook that an item must become.
-	// alone: the item came in a webhook of its own. An empty key: none is owed.
-	want func(item emulator.Item, alone bool) (key string, check func(emulator.Request) error)
+	// want is what an item of a step must become; an empty key: nothing.
+	want func(item emulator.Item, step devStep) devWant
 	// signed checks the signature of a hook; nil: the dialect does not sign.
 	signed func(account devAccount, hook emulator.Request) error
 }
@@ -132,34 +131,44 @@ func registerConfigsWebhook(ctx context.Context, s *devStage, r *emulator.Receiv
 	}, nil
 }
 
+// devWant is one hook that a receiver must get, once.
+type devWant struct {
+	key   string // as read gives it; empty: there is no such hook
+	check func(emulator.Request) error
+}
+
 // wantCloud is the Cloud API form: the very bytes that Meta sent if the item
 // came alone, else the same JSON as if it had.
-func wantCloud(item emulator.Item, alone bool) (string, func(emulator.Request) error) {
+func wantCloud(item emulator.Item, step devStep) devWant {
+	if step.published != nil {
+		return devWant{}
+	}
 	body := emulator.Body(item)
 	same := emulator.SameJSON
-	if alone {
+	if len(step.items) == 1 {
 		same = emulator.SameBytes
 	}
-	return readCloud(body).key, func(hook emulator.Request) error { return same(body, hook.Body) }
+	return devWant{readCloud(body).key, func(hook emulator.Request) error { return same(body, hook.Body) }}
 }
 
 // wantOnPrem is the form of the On-Premises client, which has no envelope.
-func wantOnPrem(item emulator.Item, _ bool) (string, func(emulator.Request) error) {
-	body := emulator.OnPremises(item)
-	return readOnPrem(body).key, func(hook emulator.Request) error {
-		return emulator.HoldsJSON(body, hook.Body)
+func wantOnPrem(item emulator.Item, step devStep) devWant {
+	if step.published != nil {
+		return devWant{}
 	}
+	body := emulator.OnPremises(item)
+	return devWant{readOnPrem(body).key, func(hook emulator.Request) error { return emulator.HoldsJSON(body, hook.Body) }}
 }
 
 // withBasicAuth adds that the header given at registration comes with the hook.
-func withBasicAuth(want func(emulator.Item, bool) (string, func(emulator.Request) error)) func(emulator.Item, bool) (string, func(emulator.Request) error) {
-	return func(item emulator.Item, alone bool) (string, func(emulator.Request) error) {
-		key, check := want(item, alone)
-		return key, func(hook emulator.Request) error {
+func withBasicAuth(plain func(emulator.Item, devStep) devWant) func(emulator.Item, devStep) devWant {
+	return func(item emulator.Item, step devStep) devWant {
+		want := plain(item, step)
+		return devWant{want.key, func(hook emulator.Request) error {
 			if got := hook.Header.Get("Authorization"); got != devBasicAuth {
 				return fmt.Errorf("the Authorization header is %q, want %q", got, devBasicAuth)
 			}
-			return check(hook)
-		}
+			return want.check(hook)
+		}}
 	}
 }

@@ -9,29 +9,28 @@ import (
 	"github.com/waypost-gateway/waypost/internal/emulator"
 )
 
-// devWant is one hook that a receiver must get, once.
-type devWant struct {
-	item  emulator.Item
-	key   string
-	check func(emulator.Request) error
+// devOwed is one hook that is owed to a receiver.
+type devOwed struct {
+	devWant
+	item emulator.Item
 }
 
-func (w devWant) String() string { return fmt.Sprintf("%s of +%s", w.item.Type, w.item.Number.Phone) }
+func (o devOwed) String() string { return fmt.Sprintf("%s of +%s", o.item.Type, o.item.Number.Phone) }
 
-// wants lists what the steps owe a receiver.
-func (s *devStage) wants(st *devStation, steps []devStep) []devWant {
-	var wants []devWant
+// owed lists what the steps owe a receiver.
+func (s *devStage) owed(st *devStation, steps []devStep) []devOwed {
+	var owed []devOwed
 	for _, step := range steps {
 		for _, item := range step.items {
 			if step.repeat || (!st.dialect.tenantWide && item.Number != s.meta.Numbers()[0]) {
 				continue
 			}
-			if key, check := st.dialect.want(item, len(step.items) == 1); key != "" {
-				wants = append(wants, devWant{item, key, check})
+			if want := st.dialect.want(item, step); want.key != "" {
+				owed = append(owed, devOwed{want, item})
 			}
 		}
 	}
-	return wants
+	return owed
 }
 
 // devVerdict is how a receiver came off.
@@ -41,9 +40,9 @@ type devVerdict struct {
 }
 
 // judge compares what a receiver got with what it must get.
-func (st *devStation) judge(wants []devWant) devVerdict {
+func (st *devStation) judge(owed []devOwed) devVerdict {
 	byKey := map[string][]emulator.Request{}
-	v := devVerdict{wanted: len(wants)}
+	v := devVerdict{wanted: len(owed)}
 	for _, hook := range st.receiver.Hooks() {
 		key := st.dialect.read(hook.Body).key
 		byKey[key] = append(byKey[key], hook)
@@ -51,7 +50,7 @@ func (st *devStation) judge(wants []devWant) devVerdict {
 			v.refused++
 		}
 	}
-	for _, want := range wants {
+	for _, want := range owed {
 		hooks := byKey[want.key]
 		delete(byKey, want.key)
 		fault := st.faultOf(want, hooks)
@@ -73,7 +72,7 @@ func (st *devStation) judge(wants []devWant) devVerdict {
 
 // faultOf says what is wrong with all the tries of one wanted hook; empty if
 // nothing is.
-func (st *devStation) faultOf(want devWant, hooks []emulator.Request) string {
+func (st *devStation) faultOf(want devOwed, hooks []emulator.Request) string {
 	if len(hooks) == 0 {
 		return "did not arrive"
 	}
@@ -118,7 +117,7 @@ func (s *devStage) review(ctx context.Context, steps []devStep) []string {
 	}
 	s.table.printf("\n")
 	for _, st := range s.stations {
-		v := st.judge(s.wants(st, steps))
+		v := st.judge(s.owed(st, steps))
 		note := ""
 		if v.refused > 0 {
 			note = fmt.Sprintf(", %d tries refused and made again", v.refused)

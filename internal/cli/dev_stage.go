@@ -49,18 +49,18 @@ type devStation struct {
 
 // newDevStage starts the receivers and makes all that is needed, over HTTP.
 // The caller closes the stage, also after an error.
-func newDevStage(ctx context.Context, base string, seed uint64, table *devTable) (*devStage, error) {
+func newDevStage(ctx context.Context, base string, o devOptions, table *devTable) (*devStage, error) {
 	s := &devStage{
 		api:   newDevAPI(base, devAdminToken),
 		table: table,
 		meta: emulator.NewMeta(emulator.Options{
-			URL: base + devIngestPath, AppSecret: devAppSecret, Seed: seed, Start: time.Now().Truncate(time.Second),
+			URL: base + devIngestPath, AppSecret: devAppSecret, Seed: o.Seed, Start: time.Now().Truncate(time.Second),
 		}),
 	}
 	if err := s.makeTenant(ctx); err != nil {
 		return s, err
 	}
-	for _, dialect := range devDialects() {
+	for _, dialect := range o.dialects {
 		if err := s.addStation(ctx, dialect); err != nil {
 			return s, fmt.Errorf("register a receiver for %s: %w", dialect.id, err)
 		}

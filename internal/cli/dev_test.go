@@ -106,7 +106,7 @@ func TestDevJudge(t *testing.T) {
 			}
 			st := &devStation{dialect: c.dialect, receiver: receiver}
 			stage := &devStage{meta: meta}
-			verdict := st.judge(stage.wants(st, steps))
+			verdict := st.judge(stage.owed(st, steps))
 			if len(verdict.faults) != len(c.faults) {
 				t.Fatalf("faults: %q, want %q", verdict.faults, c.faults)
 			}

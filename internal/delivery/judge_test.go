@@ -108,7 +108,7 @@ func TestRetryAfter(t *testing.T) {
 		"1.5":                           0,
 		"soon":                          0,
 		"999999":                        time.Hour,
-		"99999999999999999999":          0,
+		"99999999999999999999":          time.Hour,
 		"Sun, 01 Mar 2026 12:00:30 GMT": 30 * time.Second,
 		"Sun, 01 Mar 2026 11:00:00 GMT": 0,
 		"Mon, 02 Mar 2026 12:00:00 GMT": time.Hour,

@@ -158,11 +158,11 @@ func (d *Directory) Tenant(id waypost.TenantID) *waypost.Tenant {
 	return d.index.tenants[id]
 }
 
-// SourceByName is the source, or nil.
-func (d *Directory) SourceByName(name string) *waypost.Source {
+// Source is the source of that kind and name, or nil.
+func (d *Directory) Source(kind waypost.SourceKind, name string) *waypost.Source {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return d.index.sources[name]
+	return d.index.sources[sourceKey{kind, name}]
 }
 
 // Owner tells whose an event is, by the ids Meta put into it; zeros when nobody
@@ -177,12 +177,12 @@ func (d *Directory) Owner(phoneNumberID, wabaID, displayPhone string) (waypost.T
 }
 
 // Candidates are the tenant's endpoints that could take such an event by their
-// scope and their own event filter, whatever their state and with or without a
-// URL: those of the number, those of the business account, those of the whole
-// tenant. An event of a business account that concerns no single number goes to
-// the endpoints of all its numbers as well. Oldest first within each scope.
-func (d *Directory) Candidates(tenant waypost.TenantID, number waypost.NumberID, wabaID, eventType string) []*waypost.Endpoint {
+// scope, whatever their state and event filter and with or without a URL: those
+// of the number, those of the business account, those of the whole tenant. An
+// event of a business account that concerns no single number goes to the
+// endpoints of all its numbers as well. Oldest first within each scope.
+func (d *Directory) Candidates(tenant waypost.TenantID, number waypost.NumberID, wabaID string) []*waypost.Endpoint {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return d.index.candidates(tenant, number, wabaID, eventType)
+	return d.index.candidates(tenant, number, wabaID)
 }

@@ -14,7 +14,7 @@ import (
 type index struct {
 	tenants   map[waypost.TenantID]*waypost.Tenant
 	numbers   map[waypost.NumberID]*waypost.Number
-	sources   map[string]*waypost.Source
+	sources   map[sourceKey]*waypost.Source
 	endpoints map[waypost.EndpointID]*waypost.Endpoint
 
 	numberByMetaID map[string]waypost.NumberID
@@ -24,6 +24,12 @@ type index struct {
 	numbersOf      map[waypost.TenantID][]waypost.NumberID
 	endpointsOf    map[waypost.TenantID][]waypost.EndpointID // living ones
 	scopes         map[scope][]waypost.EndpointID            // living ones, by what they are owed
+}
+
+// sourceKey names a source: each kind has names of its own.
+type sourceKey struct {
+	kind waypost.SourceKind
+	name string
 }
 
 // scope is what an endpoint is owed: one number's events, one business
@@ -45,7 +51,7 @@ func newIndex() index {
 	return index{
 		tenants:        map[waypost.TenantID]*waypost.Tenant{},
 		numbers:        map[waypost.NumberID]*waypost.Number{},
-		sources:        map[string]*waypost.Source{},
+		sources:        map[sourceKey]*waypost.Source{},
 		endpoints:      map[waypost.EndpointID]*waypost.Endpoint{},
 		numberByMetaID: map[string]waypost.NumberID{},
 		numbersByPhone: map[string][]waypost.NumberID{},
@@ -65,7 +71,7 @@ func (x *index) apply(changes *store.Changes) []waypost.EndpointID {
 		x.tenants[tenant.ID] = &tenant
 	}
 	for _, source := range changes.Sources {
-		x.sources[source.Name] = &source
+		x.sources[sourceKey{source.Kind, source.Name}] = &source
 	}
 	for _, number := range changes.Numbers {
 		x.putNumber(&number)
@@ -199,16 +205,14 @@ func (x *index) tenantOfWABA(wabaID string) waypost.TenantID {
 	return tenant
 }
 
-func (x *index) candidates(tenant waypost.TenantID, number waypost.NumberID, wabaID, eventType string) []*waypost.Endpoint {
+func (x *index) candidates(tenant waypost.TenantID, number waypost.NumberID, wabaID string) []*waypost.Endpoint {
 	if tenant == 0 {
 		return nil
 	}
 	var found []*waypost.Endpoint
 	gather := func(s scope) {
 		for _, id := range x.scopes[s] {
-			if e := x.endpoints[id]; e.Wants(eventType) {
-				found = append(found, e)
-			}
+			found = append(found, x.endpoints[id])
 		}
 	}
 	if number != 0 {

@@ -39,22 +39,22 @@ func (d *Directory) Sources() []*waypost.Source {
 func (d *Directory) NumbersOf(tenant waypost.TenantID) []*waypost.Number {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return pick(d.index.numbers, d.index.numbersOf[tenant])
+	return gather(d.index.numbers, d.index.numbersOf[tenant])
 }
 
 // EndpointsOf lists the endpoints of a tenant, oldest first, without deleted ones.
 func (d *Directory) EndpointsOf(tenant waypost.TenantID) []*waypost.Endpoint {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return pick(d.index.endpoints, d.index.endpointsOf[tenant])
+	return gather(d.index.endpoints, d.index.endpointsOf[tenant])
 }
 
-func pick[ID comparable, Row any](rows map[ID]*Row, ids []ID) []*Row {
-	picked := make([]*Row, len(ids))
+func gather[ID comparable, Row any](rows map[ID]*Row, ids []ID) []*Row {
+	found := make([]*Row, len(ids))
 	for i, id := range ids {
-		picked[i] = rows[id]
+		found[i] = rows[id]
 	}
-	return picked
+	return found
 }
 
 // list copies out what keep admits (nil: all) and sorts it without holding up

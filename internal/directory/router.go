@@ -35,7 +35,7 @@ func NewRouter(directory *Directory, dialects []dialect.Dialect) *Router {
 
 // Route picks the endpoints that are owed the event, as things stand now.
 func (r *Router) Route(event *waypost.Event) []dialect.Target {
-	candidates := r.Candidates(event.TenantID, event.NumberID, event.WABAID, event.Type)
+	candidates := r.Candidates(event.TenantID, event.NumberID, event.WABAID)
 	if len(candidates) == 0 {
 		return nil
 	}
@@ -59,14 +59,61 @@ func (r *Router) routeDialect(targets []dialect.Target, event *waypost.Event, en
 		return targets
 	}
 	if d.router != nil {
-		return append(targets, d.router.Route(event, endpoints)...)
+		return append(targets, wanted(event, choose(d.router, event, endpoints))...)
 	}
 	for _, endpoint := range endpoints {
-		if endpoint.URL != "" {
+		if endpoint.URL != "" && endpoint.Wants(event.Type) {
 			targets = append(targets, dialect.Target{Endpoint: endpoint})
 		}
 	}
 	return targets
+}
+
+// choose asks the dialect which of its endpoints are owed the event. One number's
+// endpoints depend on each other and not on another number's, so an event of a
+// whole business account is put to the dialect number by number.
+func choose(router dialect.Router, event *waypost.Event, endpoints []*waypost.Endpoint) []dialect.Target {
+	var numbers []waypost.NumberID
+	for _, endpoint := range endpoints {
+		if endpoint.NumberID != 0 && !slices.Contains(numbers, endpoint.NumberID) {
+			numbers = append(numbers, endpoint.NumberID)
+		}
+	}
+	if len(numbers) <= 1 {
+		return router.Route(event, endpoints)
+	}
+	var targets []dialect.Target
+	for _, number := range numbers {
+		own := make([]*waypost.Endpoint, 0, len(endpoints))
+		for _, endpoint := range endpoints {
+			if endpoint.NumberID == 0 || endpoint.NumberID == number {
+				own = append(own, endpoint)
+			}
+		}
+		for _, target := range router.Route(event, own) {
+			if !owedTo(targets, target.Endpoint) { // one that serves several numbers is owed it once
+				targets = append(targets, target)
+			}
+		}
+	}
+	return targets
+}
+
+// wanted drops what the endpoints' own event filters keep out. The filter comes
+// after the dialect's choice, so that an endpoint which does not want an event
+// is not replaced by another; and nobody waits for one that is not owed it.
+func wanted(event *waypost.Event, targets []dialect.Target) []dialect.Target {
+	targets = slices.DeleteFunc(targets, func(t dialect.Target) bool { return !t.Endpoint.Wants(event.Type) })
+	for i := range targets {
+		if targets[i].After != nil && !owedTo(targets, targets[i].After) {
+			targets[i].After = nil
+		}
+	}
+	return targets
+}
+
+func owedTo(targets []dialect.Target, endpoint *waypost.Endpoint) bool {
+	return slices.ContainsFunc(targets, func(t dialect.Target) bool { return t.Endpoint.ID == endpoint.ID })
 }
 
 // Owed is Route in the store's words.

@@ -91,8 +91,8 @@ func (in *Ingest) finish(w http.ResponseWriter, r *http.Request, source *waypost
 
 // source finds the source named in the path, or answers 404.
 func (in *Ingest) source(w http.ResponseWriter, r *http.Request, kind waypost.SourceKind) *waypost.Source {
-	source := in.directory.SourceByName(r.PathValue("source"))
-	if source == nil || source.Kind != kind {
+	source := in.directory.Source(kind, r.PathValue("source"))
+	if source == nil {
 		in.refuse(w, kind, ResultUnknownSource, http.StatusNotFound, "no "+string(kind)+" source has this name")
 		return nil
 	}

@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"hash/fnv"
 	"log/slog"
+	"time"
 
 	"github.com/waypost-gateway/waypost/internal/meta"
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -29,7 +30,7 @@ const MaxBody = 4 << 20
 
 // Directory tells who owns what and who is owed what.
 type Directory interface {
-	SourceByName(name string) *waypost.Source
+	Source(kind waypost.SourceKind, name string) *waypost.Source
 	Number(id waypost.NumberID) *waypost.Number
 	Owner(phoneNumberID, wabaID, displayPhone string) (waypost.TenantID, waypost.NumberID)
 	// Owed lists what the event is owed to, now.
@@ -113,9 +114,19 @@ func (in *Ingest) arrivals(source *waypost.Source, number *waypost.Number, body 
 			OccurredAt:    item.OccurredAt,
 		}
 		in.route(&event, source, number, item.DisplayPhone)
-		arrivals[i] = store.Arrival{Event: event, DedupeKey: item.DedupeKey(source.ID), Owed: in.directory.Owed(&event)}
+		arrivals[i] = store.Arrival{Event: event, DedupeKey: itemKey(item, source.ID, time.Now()), Owed: in.directory.Owed(&event)}
 	}
 	return arrivals
+}
+
+// itemKey is the item's dedupe key. An error tells neither an id nor a time:
+// within the hour the same one is a repeat, later it is news.
+func itemKey(item *meta.Item, source waypost.SourceID, now time.Time) []byte {
+	key := item.DedupeKey(source)
+	if item.Type == waypost.TypeError && item.OccurredAt.IsZero() {
+		binary.BigEndian.PutUint32(key, uint32(now.Truncate(time.Hour).Unix()))
+	}
+	return key
 }
 
 // route finds the event's owner: the number, else the business account, else

@@ -24,7 +24,11 @@
 //     of its own say what is wrong with that message, and stay with it.
 //
 // A request is refused as a whole (the caller keeps its bytes) when it is not
-// JSON, not about a WhatsApp business account, or no part of it is understood.
+// JSON, not about a WhatsApp business account, or no part of it is understood;
+// and when it is out of all proportion: nested deeper than maxDepth, of more
+// than maxItems items, or one whose items, each in its envelope, would take
+// many times its size.
+//
 // When a part is odd (a change without a field, a message that is no object,
 // two members with the same name where it matters) the rest splits as ever and
 // the odd part becomes an item of type waypost.TypeUnparsed in an envelope of

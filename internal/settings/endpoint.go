@@ -128,7 +128,8 @@ func (s *Service) edit(ctx context.Context, id waypost.EndpointID, edit func(*wa
 			e.State, e.StateReason = waypost.EndpointActive, "" // another receiver starts with a clean record
 		}
 		e.UpdatedAt = s.now()
-		work = !e.DeletedAt.IsZero() || e.Open() && !(before.Open() && before.URL == e.URL)
+		opened := e.Open() && (!before.Open() || before.URL != e.URL)
+		work = opened || !e.DeletedAt.IsZero()
 		return nil
 	})
 	if err != nil {

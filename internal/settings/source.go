@@ -9,15 +9,16 @@ import (
 
 var sourceName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 
-// PutSource makes a source or replaces the one with this name; replaced tells
-// which. ID and CreatedAt are filled in, and so is the tenant of a source that
-// is bound to a number.
+// PutSource makes a source or replaces the one of its kind with this name;
+// replaced tells which. ID and CreatedAt are filled in, and so is the tenant of
+// a source that is bound to a number.
 func (s *Service) PutSource(ctx context.Context, source waypost.Source) (_ waypost.Source, replaced bool, err error) {
 	if err := s.completeSource(ctx, &source); err != nil {
 		return waypost.Source{}, false, err
 	}
 	source.ID, source.CreatedAt = waypost.SourceID(s.newID()), s.now()
-	if old := look(ctx, s, s.directory.SourceByName, source.Name); old != nil {
+	named := func(name string) *waypost.Source { return s.directory.Source(source.Kind, name) }
+	if old := look(ctx, s, named, source.Name); old != nil {
 		source.ID, source.CreatedAt, replaced = old.ID, old.CreatedAt, true
 	}
 	if err := s.store.PutSource(ctx, source); err != nil {

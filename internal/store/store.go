@@ -232,7 +232,7 @@ type Settings interface {
 	// CreateNumber: KindConflict if another number has the phone_number_id.
 	CreateNumber(ctx context.Context, n waypost.Number) error
 	UpdateNumber(ctx context.Context, id waypost.NumberID, edit func(*waypost.Number) error) (waypost.Number, error)
-	// PutSource creates or replaces by name.
+	// PutSource creates or replaces by kind and name; the id stays the first one's.
 	PutSource(ctx context.Context, s waypost.Source) error
 	// CreateKey stores a key and revokes the earlier one of the same dialect for
 	// the same number (or, when NumberID is 0, the same tenant).

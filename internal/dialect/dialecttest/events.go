@@ -55,7 +55,7 @@ var samples = []struct {
 	},
 	{
 		"published", "platform.whatsapp", waypost.FormData,
-		`{"whatsapp":"34910000001","whatsapp_reference":"cust-77","whatsapp_extra_info":"x","daily_limit":1000}`,
+		`{"whatsapp":"34910000001","whatsapp_reference":"cust-77","whatsapp_extra_info":3,"daily_limit":1000}`,
 	},
 	{"published, of the publisher's own type", "acme.shelf.restocked", waypost.FormData, `{"sku":"oak-1","left":9007199254740993}`},
 	{"published, not an object", "acme.tick", waypost.FormData, `7`},

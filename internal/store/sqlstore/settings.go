@@ -234,7 +234,7 @@ func (s *Store) scanSource(row scanner) (waypost.Source, error) {
 func (s *Store) PutSource(ctx context.Context, source waypost.Source) error {
 	return s.configure(ctx, "put source", func(ctx context.Context, tx *sql.Tx, revision int64) error {
 		id := source.ID
-		err := tx.QueryRowContext(ctx, `SELECT id FROM sources WHERE name = $1`, source.Name).Scan(&id)
+		err := tx.QueryRowContext(ctx, `SELECT id FROM sources WHERE kind = $1 AND name = $2`, string(source.Kind), source.Name).Scan(&id)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -249,7 +249,7 @@ func (s *Store) PutSource(ctx context.Context, source waypost.Source) error {
 		_, err = tx.ExecContext(ctx, `
 INSERT INTO sources (id, name, kind, tenant_id, number_id, sealed, created_at, revision)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, tenant_id = excluded.tenant_id,
+ON CONFLICT (kind, name) DO UPDATE SET tenant_id = excluded.tenant_id,
 	number_id = excluded.number_id, sealed = excluded.sealed, revision = excluded.revision`,
 			int64(id), source.Name, string(source.Kind), int64(source.TenantID), int64(source.NumberID),
 			sealed, Millis(source.CreatedAt), revision)

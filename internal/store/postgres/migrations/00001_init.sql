@@ -128,13 +128,14 @@ CREATE INDEX numbers_revision ON numbers (revision);
 
 CREATE TABLE sources (
 	id         BIGINT  PRIMARY KEY,
-	name       TEXT    NOT NULL UNIQUE,
+	name       TEXT    NOT NULL,
 	kind       TEXT    NOT NULL,
 	tenant_id  BIGINT  NOT NULL,
 	number_id  BIGINT  NOT NULL,
 	sealed     BYTEA   NOT NULL,
 	created_at BIGINT  NOT NULL,
-	revision   BIGINT  NOT NULL
+	revision   BIGINT  NOT NULL,
+	UNIQUE (kind, name)
 );
 
 CREATE TABLE keys (

@@ -116,13 +116,14 @@ CREATE INDEX numbers_revision ON numbers (revision);
 
 CREATE TABLE sources (
 	id         INTEGER PRIMARY KEY,
-	name       TEXT    NOT NULL UNIQUE,
+	name       TEXT    NOT NULL,
 	kind       TEXT    NOT NULL,
 	tenant_id  INTEGER NOT NULL,
 	number_id  INTEGER NOT NULL,
 	sealed     BLOB    NOT NULL,
 	created_at INTEGER NOT NULL,
-	revision   INTEGER NOT NULL
+	revision   INTEGER NOT NULL,
+	UNIQUE (kind, name)
 );
 
 CREATE TABLE keys (

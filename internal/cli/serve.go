@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/waypost-gateway/waypost/internal/app"
+	"github.com/waypost-gateway/waypost/internal/config"
+)
+
+type serveCommand struct {
+	config.Config `embed:""`
+}
+
+// Help is printed below the usage line of waypost serve --help.
+func (*serveCommand) Help() string {
+	return `Every setting can be given as a flag, as the environment variable shown behind it, or in a YAML file under the flag's name; a flag wins over the environment, and the environment over the file. An empty variable counts as not set. A secret may stand in a file that the variable with _FILE at its end names (WAYPOST_ADMIN_TOKEN_FILE=/run/secrets/token). Durations are written like 500ms, 20s or 1m30s.
+
+The gateway runs until SIGINT or SIGTERM, then finishes what is under way.`
+}
+
+// Run runs the gateway until the session ends.
+func (c *serveCommand) Run(s *session) (err error) {
+	if faults := c.Check(); len(faults) > 0 {
+		return &usageError{faults: faults}
+	}
+	a, err := app.New(s.ctx, app.Options{
+		Config:  c.Config,
+		Log:     newLog(s.stderr, &c.Config),
+		Stdout:  s.stdout,
+		Version: version().Version,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	return a.Run(s.ctx)
+}
+
+func newLog(w io.Writer, c *config.Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.Level()}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}

@@ -1,0 +1,137 @@
+package storetest
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+var nodeTests = []test{
+	{"ids are new and slots are free", nodeJoin},
+	{"many join at once", nodeJoinTogether},
+	{"leaving gives back what was in hand", nodeLeave},
+	{"a lost lease shuts the node out", nodeLost},
+	{"adoption takes from the dead and not from the living", nodeAdopt},
+	{"joining adopts too", nodeJoinAdopts},
+	{"what is adopted is due at once", nodeAdoptedDue},
+}
+
+func nodeJoin(t *testing.T, open Open) {
+	f := begin(t, open)
+	second, slot := f.join()
+	if second == f.node || slot == 0 {
+		t.Fatalf("node %s in slot %d beside %s in slot 0", second, slot, f.node)
+	}
+	f.must(f.store.Leave(f.ctx(), f.node, time.Now()))
+	event := f.event()
+	_, err := f.store.Accept(f.ctx(), second, []store.Arrival{{Event: event}})
+	f.must(err)
+	third, slot, floor, err := f.store.Join(f.ctx(), time.Hour, time.Now())
+	f.must(err)
+	if third == f.node || third == second || slot != 0 {
+		t.Fatalf("node %s in slot %d, want a new one in slot 0", third, slot)
+	}
+	f.equal("floor", floor, int64(event.ID))
+}
+
+func nodeJoinTogether(t *testing.T, open Open) {
+	f := begin(t, open)
+	const total = 8
+	nodes := make([]waypost.NodeID, total)
+	slots := make([]int, total)
+	var group sync.WaitGroup
+	for i := range total {
+		group.Go(func() {
+			var err error
+			if nodes[i], slots[i], _, err = f.store.Join(f.ctx(), time.Hour, time.Now()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	seenNodes, seenSlots := map[waypost.NodeID]bool{f.node: true}, map[int]bool{0: true}
+	for i := range total {
+		if seenNodes[nodes[i]] || seenSlots[slots[i]] {
+			t.Fatalf("node %s and slot %d were given twice", nodes[i], slots[i])
+		}
+		seenNodes[nodes[i]], seenSlots[slots[i]] = true, true
+	}
+}
+
+func nodeLeave(t *testing.T, open Open) {
+	f := begin(t, open)
+	id := f.handed(f.endpoints[0])
+	f.must(f.store.Leave(f.ctx(), f.node, time.Now()))
+	_, err := f.store.Accept(f.ctx(), f.node, []store.Arrival{f.arrival()})
+	f.leaseLost(err)
+	f.leaseLost(f.store.Renew(f.ctx(), f.node, time.Hour, time.Now()))
+	f.must(f.store.Leave(f.ctx(), f.node, time.Now())) // again: nothing to do
+	next, _ := f.join()
+	f.equal("taken", events(f.take(next, f.endpoints[0], 10)), []waypost.EventID{id.Event})
+}
+
+func nodeLost(t *testing.T, open Open) {
+	f := begin(t, open)
+	id := f.handed(f.endpoints[0])
+	f.expire(f.node)
+	f.leaseLost(f.store.Renew(f.ctx(), f.node, time.Hour, time.Now()))
+	lost := f.arrival(owing(f.endpoints[1])...)
+	lost.DedupeKey = dedupeKey(1, "lost")
+	_, err := f.store.Accept(f.ctx(), f.node, []store.Arrival{lost})
+	f.leaseLost(err)
+	_, err = f.store.Settle(f.ctx(), f.node, []store.Result{f.delivered(id, 1)})
+	f.leaseLost(err)
+	f.equal("attempts", f.attempts(id.Event), []waypost.Attempt{})
+	f.backlog(f.endpoints[1], 0)
+	f.state(id.Event, id.Endpoint, waypost.DeliveryPending)
+
+	f.node, _ = f.join()
+	f.equal("receipt", f.accept(lost)[0], store.Receipt{Event: lost.Event.ID})
+}
+
+func nodeAdopt(t *testing.T, open Open) {
+	f := begin(t, open)
+	a := f.endpoints[0]
+	mine := f.handed(a)
+	other, _ := f.join()
+	f.accepted(owing(a)...)
+	f.accepted(owing(a)...)
+	f.equal("taken by the other", len(f.take(other, a, 10)), 2)
+	adopt := func(want int) {
+		t.Helper()
+		n, err := f.store.Adopt(f.ctx(), time.Now())
+		f.must(err)
+		f.equal("adopted", n, want)
+	}
+	adopt(0)
+	f.expire(other)
+	adopt(2)
+	adopt(0)
+	f.equal("taken", len(f.take(f.node, a, 10)), 2)
+	f.equal("lost", f.settle(f.delivered(mine, 1)).Lost, []int{})
+}
+
+func nodeJoinAdopts(t *testing.T, open Open) {
+	f := begin(t, open)
+	f.handed(f.endpoints[0])
+	f.expire(f.node)
+	next, slot := f.join()
+	f.equal("slot", slot, 0)
+	f.equal("taken", len(f.take(next, f.endpoints[0], 10)), 1)
+}
+
+func nodeAdoptedDue(t *testing.T, open Open) {
+	f := begin(t, open)
+	id := f.handed(f.endpoints[0])
+	retry := f.putOff(id, 1, f.now.Add(time.Hour))
+	retry.InHand = true
+	f.settle(retry)
+	left := f.now.Add(time.Second)
+	f.must(f.store.Leave(f.ctx(), f.node, left))
+	due, err := f.store.Due(f.ctx())
+	f.must(err)
+	f.equal("due", due, []store.Due{{Endpoint: id.Endpoint, At: left}})
+}
