@@ -44,8 +44,10 @@ var mayImport = map[string][]string{
 	"internal/ingest":     {"internal/directory", "internal/meta", "internal/signature", "internal/store", "internal/waypost"},
 	"internal/delivery":   {"internal/dialect", "internal/egress", "internal/store", "internal/waypost"},
 	"internal/api":        {"internal/dialect", "internal/settings", "internal/store", "internal/waypost"},
+	"internal/media":      {"internal/waypost"},
+	"internal/metrics":    {"internal/ingest", "internal/waypost"},
 	"internal/httpserver": {},
-	"internal/config":     {},
+	"internal/config":     {"internal/waypost"},
 
 	"internal/app":         {"*"},
 	"internal/app/apptest": {"*"},

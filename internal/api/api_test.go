@@ -32,7 +32,7 @@ const token = "admin-token-of-this-test"
 // gateway is a management API over a real store, with an engine that only
 // remembers whom it was woken for.
 type gateway struct {
-	t         *testing.T
+	t         testing.TB
 	handler   http.Handler
 	store     *sqlite.Store
 	directory *directory.Directory
@@ -71,7 +71,7 @@ func (g *gateway) Publish(ctx context.Context, tenant waypost.TenantID, number w
 	return receipts[0].Event, nil
 }
 
-func start(t *testing.T) *gateway {
+func start(t testing.TB) *gateway {
 	t.Helper()
 	ctx := t.Context()
 	key, err := secret.NewBox(secret.Key(bytes.Repeat([]byte{7}, secret.KeySize)))

@@ -71,7 +71,7 @@ var described = sync.OnceValue(func() *description {
 })
 
 // check holds an answer against the description.
-func (d *description) check(t *testing.T, r *http.Request, out reply) {
+func (d *description) check(t testing.TB, r *http.Request, out reply) {
 	t.Helper()
 	mux := http.NewServeMux()
 	for path := range d.paths {

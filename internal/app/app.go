@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/api"
@@ -21,8 +22,10 @@ import (
 	"github.com/waypost-gateway/waypost/internal/egress"
 	"github.com/waypost-gateway/waypost/internal/httpserver"
 	"github.com/waypost-gateway/waypost/internal/ingest"
+	"github.com/waypost-gateway/waypost/internal/media"
 	"github.com/waypost-gateway/waypost/internal/metrics"
 	"github.com/waypost-gateway/waypost/internal/node"
+	"github.com/waypost-gateway/waypost/internal/secret"
 	"github.com/waypost-gateway/waypost/internal/settings"
 	"github.com/waypost-gateway/waypost/internal/store"
 	"github.com/waypost-gateway/waypost/internal/waypost"
@@ -61,7 +64,15 @@ func New(ctx context.Context, options Options) (*App, error) {
 
 func (a *App) open(ctx context.Context, options Options) error {
 	c := &options.Config
-	box, err := openBox(c)
+	keys, err := openKeys(c)
+	if err != nil {
+		return err
+	}
+	box, err := secret.NewBox(keys...)
+	if err != nil {
+		return err
+	}
+	linkKeys, err := deriveKeys(keys, "media links")
 	if err != nil {
 		return err
 	}
@@ -86,7 +97,7 @@ func (a *App) open(ctx context.Context, options Options) error {
 	if err := a.directory.CatchUp(ctx); err != nil {
 		return err
 	}
-	a.handler = a.wire(c, adminDigest)
+	a.handler = a.wire(c, adminDigest, linkKeys)
 	a.server, err = httpserver.New(ctx, httpserver.Options{
 		Address:        c.Listen,
 		Handler:        a.handler,
@@ -99,9 +110,10 @@ func (a *App) open(ctx context.Context, options Options) error {
 }
 
 // wire builds what works on the open store, and gives what serves all of it.
-func (a *App) wire(c *config.Config, adminDigest [32]byte) http.Handler {
+func (a *App) wire(c *config.Config, adminDigest [32]byte, linkKeys [][]byte) http.Handler {
 	meters := metrics.New()
-	dialects := dialects()
+	dialects := dialects(c)
+	links := media.NewLinks(c.PublicURL, linkKeys...)
 	service := settings.New(settings.Options{
 		Store:     a.store,
 		Directory: a.directory,
@@ -119,6 +131,7 @@ func (a *App) wire(c *config.Config, adminDigest [32]byte) http.Handler {
 		Dialects:  byID(dialects),
 		Sender:    a.egress,
 		States:    service,
+		MediaURL:  mediaURL(c, links),
 		Log:       a.log,
 		Observer:  meters,
 		Limits: delivery.Limits{
@@ -145,11 +158,33 @@ func (a *App) wire(c *config.Config, adminDigest [32]byte) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/ingest/", in.Handler())
 	mux.Handle("/api/", api.New(api.Options{Settings: service, Records: a.store, Publisher: in, TokenDigest: adminDigest, Log: a.log}))
+	mux.Handle("GET /media/{token}", media.NewServer(media.Options{
+		Links: links, Number: a.directory.Number, Opener: a.egress, Graph: graphBase(c), Log: a.log,
+	}))
 	mux.Handle("GET /metrics", meters.Handler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mountDialects(mux, dialects, service)
 	return hostDialects(c.DialectHosts, dialects, service, mux)
+}
+
+// graphVersion is the version of the Graph API that we speak.
+const graphVersion = "v24.0"
+
+func graphBase(c *config.Config) string {
+	return strings.TrimSuffix(c.GraphURL, "/") + "/" + graphVersion
+}
+
+// mediaURL gives links where there is a base for them and a token to follow
+// them with.
+func mediaURL(c *config.Config, links *media.Links) func(*waypost.Event, *waypost.Number) func(string) string {
+	return func(event *waypost.Event, number *waypost.Number) func(string) string {
+		if c.PublicURL == "" || number.AccessToken == "" {
+			return nil
+		}
+		expires := event.ReceivedAt().Add(media.Lifetime)
+		return func(mediaID string) string { return links.URL(number.ID, mediaID, expires) }
+	}
 }
 
 func byID(dialects []dialect.Dialect) func(string) dialect.Dialect {

@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -22,15 +24,15 @@ import (
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
-// openBox gives the key that secrets are sealed with: the configured one, or
-// the one in the data directory, made on first start.
-func openBox(c *config.Config) (*secret.Box, error) {
+// openKeys gives the keys that secrets are sealed with, the present one first:
+// the configured ones, or the one in the data directory, made on first start.
+func openKeys(c *config.Config) ([]secret.Key, error) {
 	if c.SecretKey != "" {
 		keys, err := secret.ParseKeys(c.SecretKey.Reveal())
 		if err != nil {
 			return nil, fmt.Errorf("WAYPOST_SECRET_KEY: %w", err)
 		}
-		return secret.NewBox(keys...)
+		return keys, nil
 	}
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
@@ -39,7 +41,19 @@ func openBox(c *config.Config) (*secret.Box, error) {
 	if err != nil {
 		return nil, err
 	}
-	return secret.NewBox(key)
+	return []secret.Key{key}, nil
+}
+
+// deriveKeys makes of each key another for one purpose, so that no key has two.
+func deriveKeys(keys []secret.Key, purpose string) ([][]byte, error) {
+	derived := make([][]byte, len(keys))
+	for i, key := range keys {
+		var err error
+		if derived[i], err = hkdf.Key(sha256.New, key[:], nil, "waypost "+purpose, sha256.Size); err != nil {
+			return nil, fmt.Errorf("derive key: %w", err)
+		}
+	}
+	return derived, nil
 }
 
 func openStore(ctx context.Context, c *config.Config, box *secret.Box, log *slog.Logger) (store.Store, error) {

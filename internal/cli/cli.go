@@ -32,6 +32,7 @@ const (
 // commands is the command line: one field per command.
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
+	Dev     devCommand     `cmd:"" help:"Show the whole gateway at work on this machine, without any account."`
 	Config  configCommand  `cmd:"" help:"Look at the configuration."`
 	Version versionCommand `cmd:"" help:"Say which version this is."`
 }

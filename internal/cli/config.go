@@ -14,7 +14,7 @@ type configShowCommand struct {
 
 // Help is printed below the usage line of waypost config show --help.
 func (*configShowCommand) Help() string {
-	return `Takes the same flags, environment and file as waypost serve. Secrets are blanked out. What is printed can be used as a configuration file.`
+	return `Takes the same flags, environment and file as waypost serve. What is printed has the form of a configuration file; secrets are left out of it.`
 }
 
 // Run prints the settings and then what is wrong with them.

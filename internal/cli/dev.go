@@ -13,12 +13,28 @@ import (
 	"time"
 )
 
-// devOptions is what `waypost dev` can be told.
+type devCommand struct {
+	Once   bool   `help:"End by itself: with status 0 if every receiver got exactly what it must, else with 1 and what is missing."`
+	Listen string `placeholder:"HOST:PORT" help:"Loopback address to serve on. Empty: 127.0.0.1:8080, or a free port if that is taken."`
+	Data   string `placeholder:"DIR" help:"Data directory to keep. Empty: one that is removed at the end."`
+	Seed   uint64 `placeholder:"N" help:"Play the same traffic whenever the number is the same. 0: other traffic each time."`
+}
+
+// Help is printed below the usage line of waypost dev --help.
+func (*devCommand) Help() string {
+	return `Needs no account anywhere and talks to this machine only. It starts a gateway on the embedded store, makes a tenant, numbers and keys, registers one receiver for each dialect through that dialect's own API, plays signed Meta traffic, and prints what arrives where in which form. One receiver fails twice before it takes its first hook.
+
+Then it goes on until Ctrl-C, with commands to paste. The settings of waypost serve do not apply.`
+}
+
+// Run shows the product at work.
+func (c *devCommand) Run(s *session) error {
+	return runDev(s.ctx, devOptions{devCommand: *c, Version: version().Version, Out: s.stdout, Err: s.stderr})
+}
+
+// devOptions is what the demonstration needs to run.
 type devOptions struct {
-	Once    bool   // end after the play, with an error unless all is right
-	Listen  string // loopback only; empty: 127.0.0.1:8080 if it is free
-	Data    string // empty: a folder that is removed at the end
-	Seed    uint64 // of the traffic; 0: another one each time
+	devCommand
 	Version string
 	Out     io.Writer // the table
 	Err     io.Writer // what the gateway logs
@@ -131,13 +147,16 @@ func devListen(ctx context.Context, wanted string, once bool) (string, error) {
 func checkLoopback(address string) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("read --listen: %w", err)
+		return &usageError{faults: []string{fmt.Sprintf("--listen %s: %v", address, err)}}
 	}
 	ip, err := netip.ParseAddr(host)
 	if host == "localhost" || (err == nil && ip.IsLoopback()) {
 		return nil
 	}
-	return fmt.Errorf("--listen %s is not a loopback address: the demonstration's credentials are public, so it must not be reachable", address)
+	return &usageError{
+		faults: []string{fmt.Sprintf("--listen %s: this is not a loopback address", address)},
+		hint:   "its credentials are known to everyone, so waypost dev serves this machine only; use waypost serve for others",
+	}
 }
 
 // devData is the folder for the gateway's data and how to clean up after it.

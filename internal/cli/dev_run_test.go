@@ -53,7 +53,7 @@ func TestDevOnce(t *testing.T) {
 	t.Parallel()
 	out, log := newTranscript(), newTranscript()
 	begin := time.Now()
-	if err := runDev(t.Context(), devOptions{Once: true, Seed: 1, Version: "test", Out: out, Err: log}); err != nil {
+	if err := runDev(t.Context(), devOptions{devCommand: devCommand{Once: true, Seed: 1}, Out: out, Err: log}); err != nil {
 		t.Errorf("runDev: %v", err)
 	}
 	if took := time.Since(begin); took > 15*time.Second {
@@ -90,7 +90,7 @@ func TestDevStaysAndItsCommandsWork(t *testing.T) {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		done <- runDev(ctx, devOptions{Listen: "127.0.0.1:0", Data: t.TempDir(), Version: "test", Out: out, Err: log})
+		done <- runDev(ctx, devOptions{devCommand: devCommand{Listen: "127.0.0.1:0", Data: t.TempDir()}, Out: out, Err: log})
 	}()
 	limited, stop := context.WithTimeout(t.Context(), 30*time.Second)
 	defer stop()
@@ -164,11 +164,25 @@ func TestDevOnceSaysWhatIsMissing(t *testing.T) {
 		return wanted
 	}
 	out := newTranscript()
-	err := runDev(t.Context(), devOptions{Once: true, Out: out, Err: newTranscript(), dialects: []devDialect{meta}})
+	err := runDev(t.Context(), devOptions{devCommand: devCommand{Once: true}, Out: out, Err: newTranscript(), dialects: []devDialect{meta}})
 	if err == nil || !strings.Contains(err.Error(), "4 things") {
 		t.Errorf("runDev: %v, want that 4 things are wrong", err)
 	}
 	if text := out.String(); strings.Count(text, "did not arrive") != 2 || strings.Count(text, "which it must not") != 2 {
 		t.Errorf("it does not say what is wrong:\n%s", text)
+	}
+}
+
+// TestDevOnceAgainOnTheSameData meets what the first run left behind: endpoints
+// that nobody listens behind any more.
+func TestDevOnceAgainOnTheSameData(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	for range 2 {
+		out := newTranscript()
+		err := runDev(t.Context(), devOptions{devCommand: devCommand{Once: true, Data: data}, Out: out, Err: newTranscript()})
+		if err != nil {
+			t.Fatalf("runDev: %v\n%s", err, out)
+		}
 	}
 }

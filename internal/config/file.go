@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -40,7 +41,7 @@ func readFile(path string, settings map[string]*kong.Flag) (*file, []string) {
 	if err := yaml.Unmarshal(content, &document); err != nil {
 		return &r.file, []string{fmt.Sprintf("%s: %v", path, err)}
 	}
-	if len(document.Content) > 0 { // else it is empty
+	if len(document.Content) > 0 && document.Content[0].Tag != "!!null" { // else it is empty
 		r.mapping(document.Content[0], "")
 	}
 	return &r.file, r.faults
@@ -114,9 +115,9 @@ func asText(flag *kong.Flag, value *yaml.Node) (string, error) {
 		}
 		return kong.JoinEscaped(pairs, flag.Tag.MapSep), err
 	case value.Kind == yaml.SequenceNode:
-		return "", fmt.Errorf("a list is given where a single value belongs")
+		return "", errors.New("a list is given where a single value belongs")
 	}
-	return "", fmt.Errorf("settings are given where a value belongs")
+	return "", errors.New("settings are given where a value belongs")
 }
 
 func scalars(nodes []*yaml.Node) ([]string, error) {
@@ -126,7 +127,7 @@ func scalars(nodes []*yaml.Node) ([]string, error) {
 			node = node.Alias
 		}
 		if node.Kind != yaml.ScalarNode {
-			return nil, fmt.Errorf("its items must be single values")
+			return nil, errors.New("its items must be single values")
 		}
 		items[i] = node.Value
 	}

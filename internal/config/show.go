@@ -20,54 +20,61 @@ func (c *Config) Show(w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("list settings: %w", err)
 	}
-	shown := &yaml.Node{Kind: yaml.MappingNode}
+	list := &yaml.Node{Kind: yaml.MappingNode}
 	for _, flag := range parser.Model.Flags {
 		if flag.Name == "help" || flag.Name == "config" {
 			continue
 		}
-		var value yaml.Node
-		if err := value.Encode(plain(flag)); err != nil {
+		value, err := shown(flag)
+		if err != nil {
 			return fmt.Errorf("show %s: %w", flag.Name, err)
 		}
-		shown.Content = append(shown.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: flag.Name}, &value)
+		list.Content = append(list.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: flag.Name}, value)
 	}
 	encoder := yaml.NewEncoder(w)
 	encoder.SetIndent(2)
-	if err := encoder.Encode(shown); err != nil {
+	if err := encoder.Encode(list); err != nil {
 		return fmt.Errorf("show settings: %w", err)
 	}
 	return encoder.Close()
 }
 
-// plain is a setting's value in a form that may be shown.
-func plain(flag *kong.Flag) any {
-	switch value := flag.Target.Interface().(type) {
+// shown is a setting's value in a form that may be shown.
+func shown(flag *kong.Flag) (*yaml.Node, error) {
+	var value any
+	switch v := flag.Target.Interface().(type) {
 	case Secret:
-		if value == "" {
-			return ""
+		if v != "" {
+			return hidden(), nil
 		}
-		return value.String()
+		value = ""
 	case []Secret:
-		shown := make([]string, len(value))
-		for i, secret := range value {
-			shown[i] = secret.String()
+		if len(v) > 0 {
+			return hidden(), nil
 		}
-		return shown
+		value = []string{}
 	case string:
+		value = v
 		if isSecret(flag.Value) {
-			return withoutPassword(value)
+			value = withoutPassword(v)
 		}
-		return value
 	case netip.Addr:
-		if !value.IsValid() {
-			return ""
+		value = ""
+		if v.IsValid() {
+			value = v.String()
 		}
-		return value.String()
 	case fmt.Stringer:
-		return value.String()
+		value = v.String()
 	default:
-		return value
+		value = v
 	}
+	node := &yaml.Node{}
+	return node, node.Encode(value)
+}
+
+// hidden is a value that says it is there and, read again, is none.
+func hidden() *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", LineComment: "set, and not shown"}
 }
 
 func withoutPassword(text string) string {

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -321,11 +322,13 @@ func refused(ep *waypost.Endpoint, j *job, reason waypost.Reason) try {
 func (t *tenure) item(f *flight, ep *waypost.Endpoint) dialect.Item {
 	event := f.job.owed.Event
 	item := dialect.Item{Event: event, Endpoint: ep, Now: f.started, Attempt: f.job.owed.Attempts + 1}
-	if event.NumberID != 0 {
-		item.Number = t.config.Directory.Number(event.NumberID)
+	// A notice to a whole business account names no number; the endpoint's own
+	// is the one its receiver thinks of.
+	if number := cmp.Or(event.NumberID, ep.NumberID); number != 0 {
+		item.Number = t.config.Directory.Number(number)
 	}
 	if item.Number != nil && t.config.MediaURL != nil {
-		item.MediaURL = t.config.MediaURL(item.Number)
+		item.MediaURL = t.config.MediaURL(event, item.Number)
 	}
 	if tenant := t.config.Directory.Tenant(ep.TenantID); tenant != nil {
 		item.TenantSecret = tenant.Secrets[ep.Dialect]

@@ -87,9 +87,9 @@ type Config struct {
 	Dialects  func(id string) dialect.Dialect // nil for an unknown id
 	Sender    Sender
 	States    States
-	// MediaURL makes dialect.Item.MediaURL for a number. nil, or nil for the
-	// number: no links are given.
-	MediaURL func(number *waypost.Number) func(mediaID string) string
+	// MediaURL makes dialect.Item.MediaURL for an event of a number. nil, or nil
+	// for the number: no links are given.
+	MediaURL func(event *waypost.Event, number *waypost.Number) func(mediaID string) string
 	Log      *slog.Logger
 	Observer Observer
 	Now      func() time.Time

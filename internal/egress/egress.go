@@ -167,6 +167,20 @@ func (c *Client) Get(ctx context.Context, url string) (status int, body []byte, 
 	return answer.Status, answer.Body, answer.Err
 }
 
+// Open fetches a URL under the same rules and gives the answer as it comes; ctx
+// bounds the reading of its body too, which is the caller's to close.
+func (c *Client) Open(ctx context.Context, url string, header http.Header) (*http.Response, error) {
+	request, err := c.request(ctx, http.MethodGet, Request{URL: url, Header: header})
+	if err != nil {
+		return nil, err
+	}
+	response, roundTripErr := c.transport.RoundTrip(request)
+	if roundTripErr != nil {
+		return nil, (&watch{}).failed(ctx, roundTripErr).Err
+	}
+	return response, nil
+}
+
 // Close lets go of the connections that are not in use.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
