@@ -71,31 +71,31 @@ func (g *gateway) Publish(ctx context.Context, tenant waypost.TenantID, number w
 	return receipts[0].Event, nil
 }
 
-func start(t testing.TB) *gateway {
-	t.Helper()
-	ctx := t.Context()
+func start(tb testing.TB) *gateway {
+	tb.Helper()
+	ctx := tb.Context()
 	key, err := secret.NewBox(secret.Key(bytes.Repeat([]byte{7}, secret.KeySize)))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	g := &gateway{t: t, log: &bytes.Buffer{}}
+	g := &gateway{t: tb, log: &bytes.Buffer{}}
 	log := slog.New(slog.NewTextHandler(&lockedWriter{to: g.log}, nil))
-	g.store, err = sqlite.Open(ctx, sqlite.Options{Dir: t.TempDir(), Sealer: key, Log: log})
+	g.store, err = sqlite.Open(ctx, sqlite.Options{Dir: tb.TempDir(), Sealer: key, Log: log})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(g.close)
+	tb.Cleanup(g.close)
 	node, slot, floor, err := g.store.Join(ctx, time.Hour, time.Now())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	g.node = node
 	if g.ids, err = waypost.NewIDs(slot, floor, time.Now); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	g.directory = directory.New(g.store, log)
 	if err := g.directory.CatchUp(ctx); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	g.settings = settings.New(settings.Options{
 		Store: g.store, Directory: g.directory, Dialects: dialects(), IDs: g.ids.Next, Log: log,

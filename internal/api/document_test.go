@@ -71,8 +71,8 @@ var described = sync.OnceValue(func() *description {
 })
 
 // check holds an answer against the description.
-func (d *description) check(t testing.TB, r *http.Request, out reply) {
-	t.Helper()
+func (d *description) check(tb testing.TB, r *http.Request, out reply) {
+	tb.Helper()
 	mux := http.NewServeMux()
 	for path := range d.paths {
 		mux.Handle(path, http.NotFoundHandler())
@@ -87,7 +87,7 @@ func (d *description) check(t testing.TB, r *http.Request, out reply) {
 	status, media := strconv.Itoa(out.Status), "application/json"
 	if _, ok := responses[status]; !ok {
 		if out.Status < http.StatusBadRequest {
-			t.Errorf("%s %s answers %s, which is not described", r.Method, path, status)
+			tb.Errorf("%s %s answers %s, which is not described", r.Method, path, status)
 			return
 		}
 		status, media = "default", "application/problem+json"
@@ -95,7 +95,7 @@ func (d *description) check(t testing.TB, r *http.Request, out reply) {
 	content, _ := responses[status].(map[string]any)["content"].(map[string]any)
 	if content == nil {
 		if out.Text != "" {
-			t.Errorf("%s %s answers %s with a body, which is not described", r.Method, path, status)
+			tb.Errorf("%s %s answers %s with a body, which is not described", r.Method, path, status)
 		}
 		return
 	}
@@ -105,13 +105,13 @@ func (d *description) check(t testing.TB, r *http.Request, out reply) {
 	schema, err := d.schemas.Compile(documentURL + "#/paths/" + pointer.Replace(path) + "/" + strings.ToLower(r.Method) +
 		"/responses/" + status + "/content/" + pointer.Replace(media) + "/schema")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	value, err := jsonschema.UnmarshalJSON(strings.NewReader(out.Text))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := schema.Validate(value); err != nil {
-		t.Errorf("%s %s: the answer is not as described: %v\n%s", r.Method, path, err, out.Text)
+		tb.Errorf("%s %s: the answer is not as described: %v\n%s", r.Method, path, err, out.Text)
 	}
 }

@@ -133,6 +133,7 @@ func startBenchGateway(b *testing.B, database string, sink *sink) *benchGateway 
 	b.Helper()
 	c := config.Default()
 	c.Listen, c.Data, c.Database, c.AdminToken = "127.0.0.1:0", b.TempDir(), database, "bench-token"
+	c.InFlight = benchClients // one endpoint stands for the many of a real installation
 	c.MetaAppSecret, c.EgressAllow = []config.Secret{benchSecret}, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	a, err := app.New(b.Context(), app.Options{Config: c, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), Stdout: io.Discard, Version: "bench"})
 	if err != nil {

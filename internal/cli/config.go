@@ -19,7 +19,7 @@ func (*configShowCommand) Help() string {
 
 // Run prints the settings and then what is wrong with them.
 func (c *configShowCommand) Run(s *session) error {
-	if err := c.Config.Show(s.stdout); err != nil {
+	if err := c.Show(s.stdout); err != nil {
 		return err
 	}
 	if faults := c.Check(); len(faults) > 0 {

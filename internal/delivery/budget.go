@@ -62,6 +62,8 @@ type fifo[T any] struct {
 
 func (q *fifo[T]) len() int { return len(q.items) - q.head }
 
+func (q *fifo[T]) all() []T { return q.items[q.head:] }
+
 func (q *fifo[T]) push(item T) {
 	if q.head > 64 && q.head > len(q.items)/2 {
 		n := copy(q.items, q.items[q.head:])

@@ -65,7 +65,7 @@ func TestLadder(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, nil)
+				w := newWorld(t, func(c *Config) { c.Limits.Backstop = time.Hour }) // it is not what keeps the time
 				w.dialect.policy.Schedule = c.schedule
 				w.setAnswer(after(c.takes, 500))
 				ep := w.endpoint(1)
@@ -94,7 +94,7 @@ func TestLadder(t *testing.T) {
 				if n := len(w.table.history(id)); n != len(sent) {
 					t.Errorf("%d attempts on record, %d made", n, len(sent))
 				}
-				w.end(nil)
+				w.shut()
 			})
 		})
 	}
@@ -110,7 +110,7 @@ func TestLadderGoesOnAfterRestart(t *testing.T) {
 		w.run()
 		w.accept(ep)
 		wait(90 * time.Second)
-		w.end(nil)
+		w.shut()
 		w.table.join()
 		w.run()
 		wait(15 * time.Minute)
@@ -118,7 +118,7 @@ func TestLadderGoesOnAfterRestart(t *testing.T) {
 		if len(sent) != 3 || sent[2].Sub(sent[1]) != 10*time.Minute {
 			t.Errorf("requests: %v", sent)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -137,7 +137,7 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 		if sent := w.requests(); len(sent) != 2 || sent[1].Sub(sent[0]) != 90*time.Second {
 			t.Errorf("requests: %v", sent)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -178,7 +178,7 @@ func TestManyRetriesAreEachOnTime(t *testing.T) {
 				t.Errorf("%s waited %s", id, waited)
 			}
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -221,7 +221,7 @@ func TestPauseHoldsAndResumeRamps(t *testing.T) {
 		if inFlight[0] != 1 || inFlight[200*time.Millisecond] != 2 || inFlight[400*time.Millisecond] != 4 {
 			t.Errorf("the backlog did not ramp up: %v", inFlight)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -248,7 +248,7 @@ func TestDeletedEndpoint(t *testing.T) {
 		if g := w.engine.Gauges(); g != (Gauges{}) {
 			t.Errorf("left in memory: %+v", g)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -257,8 +257,8 @@ func TestUnknownEndpointIsNotGivenUpAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
 		w.run()
-		w.table.insert(7, 0, 0) // made by another node, whose settings we have not read yet
-		w.table.insert(8, 0, 0)
+		w.table.insert(7, 0) // made by another node, whose settings we have not read yet
+		w.table.insert(8, 0)
 		wait(time.Minute)
 		w.endpoint(7)
 		wait(20 * time.Minute)
@@ -266,7 +266,7 @@ func TestUnknownEndpointIsNotGivenUpAtOnce(t *testing.T) {
 		if diff := cmp.Diff(want, w.table.ends()); diff != "" {
 			t.Error(diff)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -293,7 +293,7 @@ func TestChangedURLIsUsedForWhatIsQueued(t *testing.T) {
 		if diff := cmp.Diff(map[string]int{"https://old.test": 8, "https://new.test": 4}, urls); diff != "" {
 			t.Error(diff)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -308,9 +308,9 @@ func TestWithoutURLHeldAndThenExpired(t *testing.T) {
 		w.change(back, clear)
 		w.run()
 		for range 1500 {
-			w.table.insert(ep, 0, 0)
+			w.table.insert(ep, 0)
 		}
-		w.table.insert(back, 0, 0)
+		w.table.insert(back, 0)
 		wait(59 * time.Minute)
 		if len(w.table.ends()) != 0 {
 			t.Errorf("given up too early: %v", w.table.ends())
@@ -321,7 +321,7 @@ func TestWithoutURLHeldAndThenExpired(t *testing.T) {
 		if diff := cmp.Diff(want, w.table.ends()); diff != "" {
 			t.Error(diff)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -332,15 +332,13 @@ func TestGoneDisablesAndHolds(t *testing.T) {
 		w.dialect.policy.GoneDisables = true
 		w.setAnswer(status(410))
 		ep := w.endpoint(1)
-		w.settings.fail = errDown // for a while the state can't be written
+		w.setFail(errDown) // for a while the state can't be written
 		w.run()
 		for range 5 {
 			w.accept(ep)
 		}
 		wait(30 * time.Second)
-		w.mu.Lock()
-		w.settings.fail = nil
-		w.mu.Unlock()
+		w.setFail(nil)
 		wait(time.Hour)
 		if n := len(w.requests()); n != 1 {
 			t.Errorf("%d requests, want 1", n)
@@ -357,7 +355,7 @@ func TestGoneDisablesAndHolds(t *testing.T) {
 		if diff := cmp.Diff(map[waypost.Reason]int{"": 5}, w.table.ends()); diff != "" {
 			t.Error(diff)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -401,7 +399,7 @@ func TestBreaker(t *testing.T) {
 		if diff := cmp.Diff([]waypost.EndpointState{waypost.EndpointTripped, waypost.EndpointActive}, w.states); diff != "" {
 			t.Error(diff)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -421,7 +419,7 @@ func TestBreakerLeavesFewDeliveriesAlone(t *testing.T) {
 		if len(w.states) != 0 || len(w.requests()) != 9*61 {
 			t.Errorf("states %v after %d requests", w.states, len(w.requests()))
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -432,7 +430,7 @@ func TestTrippedEndpointIsProbedAfterRestart(t *testing.T) {
 		ep := w.endpoint(1)
 		w.change(ep, func(e *waypost.Endpoint) { e.State = waypost.EndpointTripped })
 		for range 10 {
-			w.table.insert(ep, 0, 0)
+			w.table.insert(ep, 0)
 		}
 		w.run()
 		wait(29 * time.Second)
@@ -443,7 +441,7 @@ func TestTrippedEndpointIsProbedAfterRestart(t *testing.T) {
 		if w.table.owed() != 0 || w.Endpoint(ep).State != waypost.EndpointActive {
 			t.Errorf("%d owed, %s", w.table.owed(), w.Endpoint(ep).State)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -489,7 +487,7 @@ func TestHungEndpointsDoNotDelayHealthyOnes(t *testing.T) {
 		if g := w.engine.Gauges(); g.InMemory > hung*slowDepth*4 {
 			t.Errorf("hung endpoints keep %d in memory", g.InMemory)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -517,7 +515,7 @@ func TestFastSlotsAreFreeAgainAfterHalfASecond(t *testing.T) {
 		if waited := served.Sub(started); waited != 500*time.Millisecond {
 			t.Errorf("waited %s", waited)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -545,7 +543,7 @@ func TestSlowEndpointBecomesFastAgain(t *testing.T) {
 		if diff := cmp.Diff([]int{1, 1, 1, 1, 0, 0}, got); diff != "" {
 			t.Error(diff)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -569,7 +567,7 @@ func TestLeaseLost(t *testing.T) {
 					w.accept(ep)
 				}
 				reserved := w.engine.Reserve(ep)
-				event := w.table.insert(ep, w.table.node, 0)
+				event := w.table.insert(ep, w.table.node)
 				wait(400 * time.Millisecond)
 				if err := lose(w); !errors.Is(err, store.ErrLeaseLost) {
 					t.Fatalf("Run returned %v", err)
@@ -590,7 +588,7 @@ func TestLeaseLost(t *testing.T) {
 				if g := w.engine.Gauges(); g != (Gauges{}) {
 					t.Errorf("left in memory: %+v", g)
 				}
-				w.end(nil)
+				w.shut()
 			})
 		})
 	}
@@ -624,7 +622,7 @@ func TestStoreDown(t *testing.T) {
 		if err := w.engine.Ready(); err != nil {
 			t.Error(err)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -641,12 +639,14 @@ func TestResultTheStoreRefuses(t *testing.T) {
 		for range 50 {
 			ids = append(ids, w.accept(ep))
 		}
+		w.table.mu.Lock()
 		w.table.poison = ids[17]
+		w.table.mu.Unlock()
 		wait(time.Minute)
 		if diff := cmp.Diff(map[waypost.Reason]int{"": 50}, w.table.ends()); diff != "" {
 			t.Error(diff)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -726,13 +726,13 @@ func TestShutdownWithStoreDown(t *testing.T) {
 func TestPaging(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.Limits.LaneMemory = 64 })
+		w := newWorld(t, func(c *Config) { c.Limits.LaneMemory = 512 })
 		big, small := w.endpoint(1), w.endpoint(2)
 		w.setAnswer(after(10*time.Millisecond, 200))
 		most := 0
 		w.table.onTake = func(int) { most = max(most, w.engine.Gauges().InMemory) }
 		for range 10000 {
-			w.table.insert(big, 0, 0)
+			w.table.insert(big, 0)
 		}
 		w.run()
 		wait(time.Second)
@@ -746,7 +746,7 @@ func TestPaging(t *testing.T) {
 		for range 100 {
 			if !w.engine.Reserve(big) {
 				inTable++
-				w.table.insert(big, 0, 0)
+				w.table.insert(big, 0)
 				w.engine.Wake(big)
 			} else {
 				w.engine.Unreserve(big)
@@ -759,13 +759,13 @@ func TestPaging(t *testing.T) {
 		if n := len(w.requests()); n != 10001+inTable {
 			t.Errorf("%d requests", n)
 		}
-		if most > 65 {
+		if most > 513 {
 			t.Errorf("%d in memory", most)
 		}
 		if len(w.table.history(id)) != 1 {
 			t.Error("the small one was not delivered")
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -798,7 +798,7 @@ func TestMemoryBudget(t *testing.T) {
 		if n := w.table.ends()[""]; n != 100 {
 			t.Errorf("%d of 100 delivered", n)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -829,7 +829,7 @@ func TestEncodeFaults(t *testing.T) {
 				if len(w.requests()) != 0 {
 					t.Error("a request was made")
 				}
-				w.end(nil)
+				w.shut()
 				if strings.Contains(log.String(), "555") {
 					t.Errorf("the log quotes the event:\n%s", log.String())
 				}
@@ -852,7 +852,7 @@ func TestSenderPanics(t *testing.T) {
 		if diff := cmp.Diff(map[waypost.Reason]int{"": 1}, w.table.ends()); diff != "" {
 			t.Error(diff)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -868,7 +868,7 @@ func TestUnknownDialectIsHeld(t *testing.T) {
 		if w.table.owed() != 1 || len(w.requests()) != 0 {
 			t.Errorf("%d owed, %d requests", w.table.owed(), len(w.requests()))
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -888,10 +888,8 @@ func TestDependents(t *testing.T) {
 		})
 		w.run()
 		pair := func() {
-			event := w.table.insert(main, w.table.node, 0)
-			w.table.mu.Lock()
-			w.table.rows[waypost.DeliveryID{Event: event.ID, Endpoint: clone}] = &row{event: event, after: main}
-			w.table.mu.Unlock()
+			event := w.table.insert(main, w.table.node)
+			w.table.insertAfter(event, clone, main)
 			if !w.engine.Reserve(main) {
 				t.Fatal("not reserved")
 			}
@@ -908,7 +906,7 @@ func TestDependents(t *testing.T) {
 		if diff := cmp.Diff(want, w.table.ends()); diff != "" {
 			t.Error(diff)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -935,7 +933,7 @@ func TestLostResultEndsARetryInHand(t *testing.T) {
 		if g := w.engine.Gauges(); g.InMemory != 0 {
 			t.Errorf("left in memory: %+v", g)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -971,7 +969,7 @@ func TestHeaders(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
-		w.end(nil)
+		w.shut()
 	})
 }
 
@@ -991,7 +989,7 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 		w.run()
 		id := w.accept(ep)
 		wait(time.Second)
-		w.end(nil)
+		w.shut()
 		if n := strings.Count(log.String(), `"msg":"delivery.attempted"`); n != 1 {
 			t.Errorf("%d lines for one attempt:\n%s", n, log.String())
 		}
@@ -1030,7 +1028,7 @@ func TestRunTwice(t *testing.T) {
 		if err := w.engine.Run(t.Context(), 1); err == nil {
 			t.Error("two runs at a time")
 		}
-		w.end(nil)
+		w.shut()
 		if w.engine.Ready() == nil || w.engine.Reserve(1) {
 			t.Error("it works after its end")
 		}
@@ -1097,17 +1095,17 @@ func havoc(t *testing.T, random *rand.Rand) {
 			w.table.setDown(nil)
 		case 4:
 			w.table.join()
-			<-w.ended
+			wait(time.Duration(pick(200)) * time.Millisecond) // the store may tell before the owner of the lease does
+			if err := w.end(store.ErrLeaseLost); !errors.Is(err, store.ErrLeaseLost) {
+				t.Error(err)
+			}
 			w.run()
 		case 5:
-			w.end(nil)
+			w.shut()
 			w.table.join()
 			w.run()
 		case 6:
-			w.table.mu.Lock()
-			// Work that another node has put back.
-			w.table.mu.Unlock()
-			w.table.insert(ep, 0, 0)
+			w.table.insert(ep, 0) // work that another node has put back
 			accepted++
 		default:
 			for range pick(6) {

@@ -20,7 +20,7 @@ import (
 
 // table is an in-memory store.Queue with leases, claims and fencing.
 type table struct {
-	t         testing.TB
+	tb        testing.TB
 	mu        sync.Mutex
 	node      waypost.NodeID // the one with a lease
 	rows      map[waypost.DeliveryID]*row
@@ -31,6 +31,7 @@ type table struct {
 	onTake    func(limit int)
 	taken     int
 	nextEvent waypost.EventID
+	waiting   map[waypost.DeliveryID][]waypost.DeliveryID // by what is waited for
 }
 
 type row struct {
@@ -41,12 +42,14 @@ type row struct {
 	after          waypost.EndpointID
 }
 
-func newTable(t testing.TB) *table {
+func newTable(tb testing.TB) *table {
+	tb.Helper()
 	return &table{
-		t: t, node: 1,
+		tb: tb, node: 1,
 		rows:     map[waypost.DeliveryID]*row{},
 		done:     map[waypost.DeliveryID]waypost.Reason{},
 		attempts: map[waypost.DeliveryID][]waypost.Attempt{},
+		waiting:  map[waypost.DeliveryID][]waypost.DeliveryID{},
 	}
 }
 
@@ -117,7 +120,7 @@ func (q *table) Settle(_ context.Context, node waypost.NodeID, results []store.R
 	seen := map[waypost.DeliveryID]bool{}
 	for _, r := range results {
 		if seen[r.Delivery] {
-			q.t.Errorf("two results of %s in one batch", r.Delivery)
+			q.tb.Errorf("two results of %s in one batch", r.Delivery)
 		}
 		seen[r.Delivery] = true
 		if r.Delivery == q.poison && r.Attempt != nil && r.Attempt.Detail.Address != "" {
@@ -139,7 +142,7 @@ func (q *table) settle(in *row, r *store.Result, settled *store.Settled) {
 	id := r.Delivery
 	if r.Attempt != nil {
 		if in.attempts++; r.Attempt.N != in.attempts {
-			q.t.Errorf("attempt %d of %s is numbered %d", in.attempts, id, r.Attempt.N)
+			q.tb.Errorf("attempt %d of %s is numbered %d", in.attempts, id, r.Attempt.N)
 		}
 		q.attempts[id] = append(q.attempts[id], *r.Attempt)
 	}
@@ -155,10 +158,8 @@ func (q *table) settle(in *row, r *store.Result, settled *store.Settled) {
 		q.done[id] = r.Reason
 	}
 	delete(q.rows, id)
-	for waiting, w := range q.rows {
-		if waiting.Event != id.Event || w.after != id.Endpoint {
-			continue
-		}
+	for _, waiting := range q.waiting[id] {
+		w := q.rows[waiting]
 		if r.Next == store.NextDelivered {
 			w.after, w.due = 0, time.Now()
 			settled.Released = append(settled.Released, waiting.Endpoint)
@@ -200,13 +201,23 @@ func (q *table) join() waypost.NodeID {
 }
 
 // insert makes a delivery; node 0: in nobody's hand.
-func (q *table) insert(endpoint waypost.EndpointID, node waypost.NodeID, after waypost.EndpointID) *waypost.Event {
+func (q *table) insert(endpoint waypost.EndpointID, node waypost.NodeID) *waypost.Event {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.nextEvent = max(q.nextEvent+1, waypost.FirstEventID(time.Now()))
 	event := &waypost.Event{ID: q.nextEvent, Type: "whatsapp.message.text", Body: []byte(`{"text":"hello"}`)}
-	q.rows[waypost.DeliveryID{Event: event.ID, Endpoint: endpoint}] = &row{event: event, node: node, due: time.Now(), after: after}
+	q.rows[waypost.DeliveryID{Event: event.ID, Endpoint: endpoint}] = &row{event: event, node: node, due: time.Now()}
 	return event
+}
+
+// insertAfter makes a delivery that waits for the one to main.
+func (q *table) insertAfter(event *waypost.Event, endpoint, main waypost.EndpointID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	id := waypost.DeliveryID{Event: event.ID, Endpoint: endpoint}
+	first := waypost.DeliveryID{Event: event.ID, Endpoint: main}
+	q.rows[id] = &row{event: event, after: main}
+	q.waiting[first] = append(q.waiting[first], id)
 }
 
 func (q *table) setDown(err error) {
@@ -283,6 +294,12 @@ func (s *settings) SetState(_ context.Context, id waypost.EndpointID, state wayp
 	return nil
 }
 
+func (s *settings) setFail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = err
+}
+
 func (s *settings) change(id waypost.EndpointID, edit func(*waypost.Endpoint)) {
 	s.mu.Lock()
 	e := waypost.Endpoint{ID: id, URL: "https://example.test/hook?key=topsecret", Dialect: "plain", State: waypost.EndpointActive}
@@ -316,7 +333,7 @@ func (p *plain) Encode(item dialect.Item) (dialect.Hook, error) {
 // world is an engine and all that is around it.
 type world struct {
 	*settings
-	t       testing.TB
+	tb      testing.TB
 	table   *table
 	dialect plain
 	engine  *Engine
@@ -329,9 +346,11 @@ type world struct {
 	sent   []time.Time
 }
 
-func newWorld(t testing.TB, edit func(*Config)) *world {
-	t.Helper()
-	w := &world{t: t, table: newTable(t), settings: &settings{endpoints: map[waypost.EndpointID]*waypost.Endpoint{}}}
+func newWorld(tb testing.TB, edit func(*Config)) *world {
+	tb.Helper()
+	// Bubbles begin before the first id can be made.
+	<-time.After(time.Until(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)))
+	w := &world{tb: tb, table: newTable(tb), settings: &settings{endpoints: map[waypost.EndpointID]*waypost.Endpoint{}}}
 	w.dialect.policy = waypost.Policy{Success: waypost.Success200, Timeout: 5 * time.Second}
 	w.answer = status(200)
 	w.config = Config{
@@ -370,6 +389,14 @@ func (w *world) end(cause error) error {
 	return <-w.ended
 }
 
+// shut stops the engine in good order.
+func (w *world) shut() {
+	w.tb.Helper()
+	if err := w.end(nil); err != nil {
+		w.tb.Error(err)
+	}
+}
+
 func (w *world) Send(ctx context.Context, r egress.Request) egress.Answer {
 	w.mu.Lock()
 	w.sent = append(w.sent, time.Now())
@@ -403,7 +430,7 @@ func (w *world) accept(endpoint waypost.EndpointID) waypost.DeliveryID {
 	if inHand {
 		node = w.table.node
 	}
-	event := w.table.insert(endpoint, node, 0)
+	event := w.table.insert(endpoint, node)
 	if inHand {
 		w.engine.Start([]store.Owed{{Event: event, Endpoint: endpoint}})
 	} else {
@@ -438,8 +465,8 @@ func wait(d time.Duration) {
 }
 
 // until waits for something to become true.
-func until(t testing.TB, limit time.Duration, what string, ok func() bool) time.Duration {
-	t.Helper()
+func until(tb testing.TB, limit time.Duration, what string, ok func() bool) time.Duration {
+	tb.Helper()
 	const tick = 10 * time.Millisecond
 	for waited := time.Duration(0); waited <= limit; waited += tick {
 		synctest.Wait()
@@ -448,6 +475,6 @@ func until(t testing.TB, limit time.Duration, what string, ok func() bool) time.
 		}
 		wait(tick)
 	}
-	t.Fatalf("not within %s: %s", limit, what)
+	tb.Fatalf("not within %s: %s", limit, what)
 	return 0
 }

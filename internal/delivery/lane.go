@@ -54,13 +54,13 @@ type lane struct {
 	gate     gate
 	retired  bool
 	window   int // requests that may be in flight; below the limit after a resume
-	flying   int // requests in flight
 	held     int // deliveries in memory: ready, later, in flight, and those whose attempt is not on record yet
 	reserved int
 	started  bool // by Start, and not looked at yet
 	ready    fifo[*job]
 	later    []*job // retries in hand, soonest first
-	waiting  bool   // for a slot
+	flights  []*flight
+	waiting  bool // for a slot
 
 	// What is known of the table.
 	dues      []time.Time // when deliveries in nobody's hand are due, soonest first
@@ -317,6 +317,14 @@ func (t *tenure) giveUp(l *lane) {
 			Delivery: j.id(), Next: store.NextExhausted, Step: j.owed.Step, Reason: waypost.ReasonEndpointDeleted,
 		}})
 	}
+}
+
+// has tells whether the delivery is in memory, or a result of it is.
+func (t *tenure) has(l *lane, id waypost.DeliveryID) bool {
+	is := func(j *job) bool { return j.id() == id }
+	return slices.ContainsFunc(l.ready.all(), is) || slices.ContainsFunc(l.later, is) ||
+		slices.ContainsFunc(l.flights, func(f *flight) bool { return is(f.job) }) ||
+		slices.ContainsFunc(t.recorder.pending, func(e entry) bool { return e.result.Delivery == id })
 }
 
 // hold puts a delivery into the lane's memory.

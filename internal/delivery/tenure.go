@@ -184,12 +184,26 @@ func (t *tenure) unreserve(id waypost.EndpointID) {
 	}
 }
 
-// release ends one reservation, if there is one: a start may come from before
-// a lease was lost, and its reservation is long forgotten.
-func (t *tenure) release(l *lane) {
-	if l.reserved > 0 {
-		l.reserved--
-		t.memory.reserve(-1)
+// release ends one reservation. There may be none: what was reserved before a
+// lease was lost may be started, or not, after the next tenure has begun.
+func (t *tenure) release(l *lane) bool {
+	if l.reserved == 0 {
+		return false
+	}
+	l.reserved--
+	t.memory.reserve(-1)
+	return true
+}
+
+// disown sees to a delivery that was started without a reservation. Most likely
+// it was committed under a lease that is lost, and then its row is not in our
+// hand, or was taken since. But its start may also have cost another one its
+// reservation, so it must not just be dropped: should the row be in our hand,
+// nobody else would ever work on it.
+func (t *tenure) disown(l *lane, o store.Owed, now time.Time) {
+	j := &job{owed: o, due: dueAt(now)}
+	if !t.has(l, j.id()) {
+		t.record(entry{result: store.Result{Delivery: j.id(), Next: store.NextRetry, At: j.due}})
 	}
 }
 
@@ -202,9 +216,12 @@ func (t *tenure) start(owed []store.Owed) {
 	now := t.config.Now()
 	for _, o := range owed {
 		l := t.lane(o.Endpoint)
-		t.release(l)
-		t.hold(l, o, now)
 		l.started = true
+		if t.release(l) {
+			t.hold(l, o, now)
+		} else {
+			t.disown(l, o, now)
+		}
 	}
 	for _, o := range owed {
 		if l := t.lanes[o.Endpoint]; l != nil && l.started {

@@ -153,15 +153,15 @@ func TestOwner(t *testing.T) {
 		tenant                       waypost.TenantID
 		number                       waypost.NumberID
 	}{
-		"by phone number id":                         {"p1", "", "", acme, one},
-		"the id wins over everything":                {"p3", "w1", "1555010001", other, elsewhere},
-		"an unknown id is nobody's":                  {"p9", "w1", "1555010001", 0, 0},
-		"by displayed phone within the account":      {"", "w1", "+1 555 010-002", acme, two},
-		"a phone of another account is not believed": {"", "w2", "1555010001", other, 0},
-		"by account":     {"", "w2", "", other, 0},
-		"by phone alone": {"", "", "1555010003", other, elsewhere},
-		"nothing known":  {"", "w9", "", 0, 0},
-		"nothing told":   {"", "", "", 0, 0},
+		"by phone number id":                      {"p1", "", "", acme, one},
+		"the id wins over everything":             {"p3", "w1", "1555010001", other, elsewhere},
+		"an unknown id is nobody's":               {"p9", "w1", "1555010001", 0, 0},
+		"by displayed phone within the account":   {"", "w1", "+1 555 010-002", acme, two},
+		"another account's phone is not believed": {"", "w2", "1555010001", other, 0},
+		"by business account alone":               {"", "w2", "", other, 0},
+		"by displayed phone alone":                {"", "", "1555010003", other, elsewhere},
+		"nothing that anybody knows":              {"", "w9", "", 0, 0},
+		"nothing told in the item":                {"", "", "", 0, 0},
 	} {
 		if tenant, number := r.Owner(c.phoneNumberID, c.wabaID, c.phone); tenant != c.tenant || number != c.number {
 			t.Errorf("%s: owner is %d, %d; want %d, %d", name, tenant, number, c.tenant, c.number)

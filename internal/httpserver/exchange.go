@@ -195,14 +195,14 @@ func (x *exchange) Flush() {
 // Unwrap is for http.ResponseController.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// extend moves the write deadline ahead, once a second at most.
+// extend moves the write deadline ahead, unless it was moved a moment ago.
 func (x *exchange) extend() {
-	now := time.Now()
-	if now.Sub(x.writing) < time.Second {
+	now, limit := time.Now(), x.server.options.WriteTimeout
+	if now.Sub(x.writing) < limit/8 {
 		return
 	}
 	x.writing = now
-	_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(now.Add(x.server.options.WriteTimeout))
+	_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(now.Add(limit))
 }
 
 func (x *exchange) readDeadline(at time.Time) {

@@ -146,7 +146,7 @@ func TestRequestsUnderWayFinish(t *testing.T) {
 		if err != nil {
 			break
 		}
-		conn.Close()
+		_ = conn.Close()
 	}
 	close(release)
 	if got := <-answered; got != "done" {

@@ -2,12 +2,12 @@ package postgres
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/waypost-gateway/waypost/internal/store"
 	"github.com/waypost-gateway/waypost/internal/store/sqlstore"
@@ -17,22 +17,6 @@ import (
 // leaseQuery keeps the node's row from being removed until the transaction ends.
 // It leaves Renew free to change it: nobody refers to a node by more than its id.
 const leaseQuery = `SELECT 1 FROM nodes WHERE id = $1 AND lease_until > ` + clock + ` FOR KEY SHARE`
-
-// borrow lends a connection of the pool.
-func (s *Store) borrow(ctx context.Context, use func(*pgx.Conn) error) error {
-	conn, err := s.db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	return conn.Raw(func(c any) error {
-		lent, ok := c.(*connection)
-		if !ok {
-			return driver.ErrBadConn
-		}
-		return use(lent.pg)
-	})
-}
 
 // fencedWork is a transaction of a node. The statements that opening queues are
 // sent together with its begin and the check of the lease; rest, which may be
@@ -48,7 +32,8 @@ type fencedWork struct {
 // it is sent, a broken connection has changed nothing for certain.
 func (s *Store) fenced(ctx context.Context, w fencedWork) error {
 	err := s.Rerun(ctx, func() error {
-		return s.borrow(ctx, func(conn *pgx.Conn) error {
+		return s.pool.AcquireFunc(ctx, func(pooled *pgxpool.Conn) error {
+			conn := pooled.Conn()
 			if err := w.run(ctx, conn); err != nil {
 				rollback(ctx, conn)
 				return err

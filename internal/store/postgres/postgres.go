@@ -21,12 +21,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 
@@ -41,6 +42,9 @@ var migrations embed.FS
 // (pool_max_conns). One more listens for notices.
 const maxConns = 8
 
+// sessionSetup bounds how long a node that vanished can hold its locks.
+const sessionSetup = `SET idle_in_transaction_session_timeout = '60s'`
+
 // Options say where the store is and what it works with.
 type Options struct {
 	URL    string       // postgres://…
@@ -51,7 +55,8 @@ type Options struct {
 // Store is a store.Store.
 type Store struct {
 	*sqlstore.Store
-	db       *sql.DB
+	pool     *pgxpool.Pool
+	db       *sql.DB // the same pool, for the queries both databases share
 	listener *listener
 	doubts   doubts
 	close    func() error
@@ -66,18 +71,21 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	config, size, err := parseURL(o.URL)
+	config, err := parseURL(o.URL)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: sql.OpenDB(connector{config})}
-	s.close = sync.OnceValue(s.shut)
-	s.db.SetMaxOpenConns(size)
-	s.db.SetMaxIdleConns(size)
-	if err := s.open(ctx, o); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s on %s: %w", config.Database, config.Host, err), s.Close())
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("make connection pool: %w", err)
 	}
-	s.listener = listen(config, o.Log)
+	s := &Store{pool: pool, db: stdlib.OpenDBFromPool(pool)}
+	s.close = sync.OnceValue(s.shut)
+	if err := s.open(ctx, o); err != nil {
+		server := config.ConnConfig
+		return nil, errors.Join(fmt.Errorf("open database %s on %s: %w", server.Database, server.Host, err), s.Close())
+	}
+	s.listener = listen(config.ConnConfig.Copy(), o.Log)
 	return s, nil
 }
 
@@ -103,27 +111,19 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	return err
 }
 
-// parseURL reads the URL and the size of the pool, which it may carry the way
-// pgxpool has it.
-func parseURL(url string) (*pgx.ConnConfig, int, error) {
-	config, err := pgx.ParseConfig(url)
+func parseURL(url string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, 0, fmt.Errorf("read database URL: %w", err)
+		return nil, fmt.Errorf("read database URL: %w", err)
 	}
-	size := maxConns
-	for name, value := range config.RuntimeParams {
-		if !strings.HasPrefix(name, "pool_") {
-			continue
-		}
-		delete(config.RuntimeParams, name)
-		if name != "pool_max_conns" {
-			continue
-		}
-		if size, err = strconv.Atoi(value); err != nil || size < 2 {
-			return nil, 0, fmt.Errorf("read database URL: pool_max_conns is %q; it must be a number, 2 or more", value)
-		}
+	if !strings.Contains(url, "pool_max_conns") {
+		config.MaxConns = maxConns
 	}
-	return config, size, nil
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, sessionSetup)
+		return err
+	}
+	return config, nil
 }
 
 // clock is the server's time in unix milliseconds: the one clock that all nodes
@@ -143,5 +143,7 @@ func (s *Store) shut() error {
 	if s.listener != nil {
 		s.listener.stop()
 	}
-	return s.db.Close()
+	err := s.db.Close()
+	s.pool.Close()
+	return err
 }

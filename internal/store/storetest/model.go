@@ -3,12 +3,14 @@ package storetest
 import (
 	"cmp"
 	"context"
+	"flag"
 	"fmt"
 	"maps"
 	"slices"
 	"testing"
 	"time"
 
+	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -24,6 +26,7 @@ var modelTests = []test{
 // and each has nodes and endpoints of its own.
 func modelQueue(t *testing.T, open Open) {
 	f := begin(t, open)
+	fewerChecks(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newModel(rt, f)
 		rt.Repeat(map[string]func(*rapid.T){
@@ -38,6 +41,21 @@ func modelQueue(t *testing.T, open Open) {
 		})
 		m.finish(rt)
 	})
+}
+
+// fewerChecks has rapid make fewer histories than it would by itself, unless the
+// command line says how many: each takes a database's time.
+func fewerChecks(t *testing.T) {
+	t.Helper()
+	const name = "rapid.checks"
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	if given {
+		return
+	}
+	if err := flag.Set(name, "20"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // place is where a delivery is in the model.
@@ -70,9 +88,11 @@ type model struct {
 	repeats    map[waypost.EventID]int
 }
 
-func newModel(t *rapid.T, f *fixture) *model {
+func newModel(t *rapid.T, shared *fixture) *model {
+	f := *shared
+	f.tenant = waypost.TenantID(f.ids.Next())
 	m := &model{
-		f: f, ctx: f.ctx(), clock: time.Now().Add(time.Second).UTC().Truncate(time.Millisecond),
+		f: &f, ctx: f.ctx(), clock: time.Now().Add(time.Second).UTC().Truncate(time.Millisecond),
 		deliveries: map[waypost.DeliveryID]*modelDelivery{},
 		keys:       map[string]waypost.EventID{},
 		repeats:    map[waypost.EventID]int{},
@@ -353,12 +373,12 @@ func (m *model) expire(t *rapid.T) {
 	}
 }
 
-// check compares all that can be seen.
+// check compares all that can be seen, with the log of one endpoint at a time.
 func (m *model) check(t *rapid.T) {
+	m.checkList(t, m.endpoints[len(m.deliveries)%len(m.endpoints)])
 	due := map[waypost.EndpointID]time.Time{}
 	backlog := map[waypost.EndpointID]int{}
 	for id, d := range m.deliveries {
-		m.checkOne(t, id, d)
 		if d.place == free && (due[id.Endpoint].IsZero() || d.due.Before(due[id.Endpoint])) {
 			due[id.Endpoint] = d.due
 		}
@@ -386,23 +406,38 @@ func (m *model) check(t *rapid.T) {
 	}
 }
 
-func (m *model) checkOne(t *rapid.T, id waypost.DeliveryID, d *modelDelivery) {
-	got, err := m.f.store.Delivery(m.ctx, id)
+// checkList compares an endpoint's deliveries with the log.
+func (m *model) checkList(t *rapid.T, endpoint waypost.EndpointID) {
+	got, err := m.f.store.Deliveries(m.ctx, store.DeliveryFilter{EndpointID: endpoint})
 	m.must(t, err)
-	want := waypost.Delivery{ID: id, State: waypost.DeliveryPending, Attempts: d.attempts, NextAttemptAt: d.due}
+	var want []waypost.Delivery
+	for _, id := range slices.Backward(m.ids()) {
+		if id.Endpoint == endpoint {
+			want = append(want, m.deliveries[id].shown(id))
+		}
+	}
+	for i := range got {
+		got[i].LastStatus, got[i].Reason = 0, ""
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Fatalf("deliveries (-want +got):\n%s", diff)
+	}
+}
+
+// shown is how the log shows a delivery.
+func (d *modelDelivery) shown(id waypost.DeliveryID) waypost.Delivery {
+	shown := waypost.Delivery{ID: id, Attempts: d.attempts}
 	switch d.place {
-	case waits:
-		want.NextAttemptAt = time.Time{}
-	case received:
-		want.State, want.NextAttemptAt = waypost.DeliveryDelivered, time.Time{}
-	case givenUp:
-		want.State, want.NextAttemptAt = waypost.DeliveryExhausted, time.Time{}
 	case free, held:
+		shown.State, shown.NextAttemptAt = waypost.DeliveryPending, d.due
+	case waits:
+		shown.State = waypost.DeliveryPending
+	case received:
+		shown.State = waypost.DeliveryDelivered
+	case givenUp:
+		shown.State = waypost.DeliveryExhausted
 	}
-	got.LastStatus, got.Reason = 0, ""
-	if got != want {
-		t.Fatalf("delivery is %+v, want %+v (%+v)", got, want, *d)
-	}
+	return shown
 }
 
 // finish delivers all that is owed, which shows that nothing is out of reach, and
@@ -435,6 +470,7 @@ func (m *model) finish(t *rapid.T) {
 		if n != 0 {
 			t.Fatalf("%d deliveries are out of reach", n)
 		}
+		m.checkList(t, endpoint)
 	}
 	for event, n := range m.repeats {
 		record, err := m.f.store.Event(m.ctx, event)
@@ -451,5 +487,10 @@ func (m *model) deliver(t *rapid.T, node waypost.NodeID, id waypost.DeliveryID, 
 	m.must(t, err)
 	if len(settled.Lost) > 0 {
 		t.Fatalf("%s was lost", id)
+	}
+	d.place, d.node = received, 0
+	d.attempts++
+	for _, waiting := range m.waiting(id) {
+		waiting.place, waiting.after = free, 0
 	}
 }

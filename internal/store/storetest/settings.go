@@ -117,12 +117,19 @@ func settingsSource(t *testing.T, open Open) {
 
 	since = f.revision()
 	replaced := waypost.Source{
-		ID: waypost.SourceID(f.ids.Next()), Name: "default", Kind: waypost.SourceOnPrem,
+		ID: waypost.SourceID(f.ids.Next()), Name: "default", Kind: waypost.SourceMeta,
 		Secrets: []waypost.Secret{"token"}, CreatedAt: f.now.Add(time.Hour),
 	}
 	f.must(f.store.PutSource(f.ctx(), replaced))
 	replaced.ID, replaced.CreatedAt = want.ID, want.CreatedAt // what events refer to stays
 	f.equal("replaced", f.changes(since).Sources, []waypost.Source{replaced})
+
+	since = f.revision()
+	namesake := replaced // a name belongs to its kind
+	namesake.ID, namesake.Kind = waypost.SourceID(f.ids.Next()), waypost.SourceOnPrem
+	f.must(f.store.PutSource(f.ctx(), namesake))
+	f.equal("namesake", f.changes(since).Sources, []waypost.Source{namesake})
+	f.equal("sources", len(f.changes(0).Sources), 2)
 }
 
 func settingsEndpoint(t *testing.T, open Open) {

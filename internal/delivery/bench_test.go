@@ -1,0 +1,110 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+
+	"github.com/waypost-gateway/waypost/internal/dialect"
+	"github.com/waypost-gateway/waypost/internal/egress"
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+// BenchmarkFromMemory measures what the engine itself costs per delivery: from
+// Reserve to Settle, with a receiver and a store that take no time.
+func BenchmarkFromMemory(b *testing.B) {
+	for _, endpoints := range []int{1, 100, 10000} {
+		b.Run(fmt.Sprint("endpoints=", endpoints), func(b *testing.B) {
+			s := &settings{endpoints: map[waypost.EndpointID]*waypost.Endpoint{}}
+			q := &sink{}
+			plain := &plain{policy: waypost.Policy{Success: waypost.Success200}}
+			engine := New(Config{
+				Queue: q, Directory: s, States: s, Sender: q,
+				Dialects: func(string) dialect.Dialect { return plain },
+				Log:      slog.New(slog.DiscardHandler),
+			})
+			s.engine = engine
+			for id := range waypost.EndpointID(endpoints) {
+				s.change(id+1, func(*waypost.Endpoint) {})
+			}
+			ctx, stop := context.WithCancel(b.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- engine.Run(ctx, 1) }()
+			for engine.Ready() != nil {
+				continue
+			}
+			event := &waypost.Event{ID: 1, Body: make([]byte, 1500)}
+			owed := make([]store.Owed, 1)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for n := range b.N {
+				ep := waypost.EndpointID(n%endpoints + 1)
+				for !engine.Reserve(ep) {
+					q.await()
+				}
+				q.expect()
+				owed[0] = store.Owed{Event: event, Endpoint: ep}
+				engine.Start(owed)
+			}
+			q.drain()
+			b.StopTimer()
+			stop()
+			if err := <-ended; err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
+// sink is a Queue and a Sender that take everything at once.
+type sink struct {
+	mu      sync.Mutex
+	cond    *sync.Cond
+	pending int
+	table
+}
+
+func (q *sink) locked(do func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.cond == nil {
+		q.cond = sync.NewCond(&q.mu)
+	}
+	do()
+}
+
+func (q *sink) expect() { q.locked(func() { q.pending++ }) }
+
+// await waits for the next results; drain for all of them.
+func (q *sink) await() {
+	q.locked(func() {
+		if before := q.pending; before > 0 {
+			for q.pending == before {
+				q.cond.Wait()
+			}
+		}
+	})
+}
+
+func (q *sink) drain() {
+	q.locked(func() {
+		for q.pending > 0 {
+			q.cond.Wait()
+		}
+	})
+}
+
+func (q *sink) Settle(_ context.Context, _ waypost.NodeID, results []store.Result) (store.Settled, error) {
+	q.locked(func() {
+		q.pending -= len(results)
+		q.cond.Broadcast()
+	})
+	return store.Settled{}, nil
+}
+
+func (q *sink) Send(context.Context, egress.Request) egress.Answer {
+	return egress.Answer{Status: 200}
+}

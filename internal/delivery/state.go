@@ -1,0 +1,94 @@
+package delivery
+
+import (
+	"slices"
+	"time"
+
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+// learn draws conclusions about the endpoint.
+func (t *tenure) learn(l *lane, f *flight, y *try, now time.Time) {
+	if now.Sub(f.started) >= t.config.Limits.SlowAfter {
+		l.slow, l.quick = true, 0
+	} else if l.slow {
+		if l.quick++; l.quick >= quickAnswers {
+			l.slow = false
+		}
+	}
+	if f.probe && y.ruling.outcome != waypost.OutcomeDelivered {
+		l.breaker.probed(&t.config.Breaker, now)
+	}
+	switch {
+	case y.ruling.outcome == waypost.OutcomeDelivered:
+		l.window = min(2*l.window, t.config.Limits.InFlight)
+		if l.gate == open {
+			l.breaker.reset()
+		} else if t.inState(l, now, waypost.EndpointTripped) {
+			t.setState(l, waypost.EndpointActive, "")
+		}
+	case y.ruling.reason == waypost.ReasonGone:
+		if t.inState(l, now, waypost.EndpointActive, waypost.EndpointTripped) {
+			t.setState(l, waypost.EndpointDisabled, "the receiver answered 410 (gone)")
+		}
+	case l.gate == open && !y.ruling.blameless:
+		if l.breaker.failed(&t.config.Breaker, f.job.id(), now) && t.inState(l, now, waypost.EndpointActive) {
+			t.setState(l, waypost.EndpointTripped, l.breaker.explain(y.ruling.reason, y.attempt.Status, now))
+		}
+	}
+}
+
+// inState tells whether the endpoint is there and in one of the states.
+func (t *tenure) inState(l *lane, now time.Time, states ...waypost.EndpointState) bool {
+	ep := t.config.Directory.Endpoint(l.id)
+	if ep == nil || !ep.DeletedAt.IsZero() {
+		return false
+	}
+	return slices.Contains(states, l.state(ep, now))
+}
+
+// setState puts the endpoint into a state: for this lane at once, for good as
+// soon as it is written.
+func (t *tenure) setState(l *lane, state waypost.EndpointState, reason string) {
+	ep := t.config.Directory.Endpoint(l.id)
+	now := t.config.Now()
+	if own := l.own; own != nil && own.until.IsZero() { // it is being written; the writer sees the change
+		own.state, own.reason, own.seen = state, reason, ep
+	} else {
+		own = &ownState{state: state, reason: reason, seen: ep}
+		l.own = own
+		t.workers.Go(func() { t.writeState(l, own) })
+	}
+	t.pass(l, t.look(l, now), now)
+}
+
+// writeState persists what the engine found, for as long as it takes.
+func (t *tenure) writeState(l *lane, own *ownState) {
+	for wait := minErrandWait; ; wait = min(2*wait, maxErrandWait) {
+		t.mu.Lock()
+		state, reason := own.state, own.reason
+		t.mu.Unlock()
+		err := t.config.States.SetState(t.table, l.id, state, reason)
+		if err == nil && t.stateWritten(l, own, state) {
+			t.config.Log.Info("endpoint state changed", "endpoint", l.id.String(), "state", state, "reason", reason)
+			return
+		}
+		if err != nil && t.table.Err() == nil {
+			t.config.Log.Warn("endpoint state not changed", "endpoint", l.id.String(), "state", state, "error", err)
+		}
+		if !t.pause(wait, nil) {
+			return
+		}
+	}
+}
+
+func (t *tenure) stateWritten(l *lane, own *ownState, state waypost.EndpointState) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if own.state != state {
+		return false
+	}
+	own.until = t.config.Now().Add(ownGrace)
+	t.turn(l)
+	return true
+}

@@ -1,0 +1,422 @@
+package connectly
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/waypost-gateway/waypost/internal/dialect"
+	"github.com/waypost-gateway/waypost/internal/signature"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+const signatureHeader = "X-Connectly-Hmac-Sha256"
+
+// Encode implements dialect.Dialect. With a signing secret of the tenant the
+// hook is signed: HMAC-SHA256 of the body in standard base64.
+func (Dialect) Encode(item dialect.Item) (dialect.Hook, error) {
+	if !owed(item.Endpoint, item.Event) {
+		return dialect.Hook{}, dialect.ErrNotWanted
+	}
+	hook, err := hookOf(item)
+	if err != nil {
+		return dialect.Hook{}, err
+	}
+	body, err := encode(hook)
+	if err != nil {
+		return dialect.Hook{}, fmt.Errorf("write hook: %w", err)
+	}
+	header := http.Header{}
+	if item.Endpoint.OptionString(optionContentType, contentJSON) == contentText {
+		header.Set("Content-Type", contentText+"; charset=utf-8")
+	}
+	if secret := item.TenantSecret.Reveal(); secret != "" {
+		header.Set(signatureHeader, signature.Base64SHA256(secret, body))
+	}
+	return dialect.Hook{Body: body, Header: header}, nil
+}
+
+func hookOf(item dialect.Item) (any, error) {
+	topic := topicOf(item.Event)
+	if topic == topicReport {
+		return reportOf(item.Event)
+	}
+	value, err := readValue(item.Event)
+	if err != nil {
+		return nil, err
+	}
+	business := businessOf(item, value)
+	switch {
+	case topic == topicStatus && len(value.Statuses) > 0:
+		return statusOf(item.Event, value, business), nil
+	case isEcho(item.Event) && len(value.Echoes) > 0:
+		m := &value.Echoes[0]
+		hook := messageOf(item, m)
+		hook.Sender, hook.Recipient = business, customerOf(value, m.To, m.ToUserID)
+		return hook, nil
+	case topic == topicMessages && len(value.Messages) > 0:
+		m := &value.Messages[0]
+		hook := messageOf(item, m)
+		hook.Sender, hook.Recipient = customerOf(value, m.From, cmp.Or(m.UserID, m.System.UserID)), business
+		return hook, nil
+	default:
+		return nil, errors.New("read event: what its type speaks of is not in it")
+	}
+}
+
+// readValue reads the one item of a body in the Cloud form. A member of an
+// unexpected type is as good as absent.
+func readValue(event *waypost.Event) (*value, error) {
+	var body envelope
+	err := json.Unmarshal(event.Body, &body)
+	var wrongType *json.UnmarshalTypeError
+	if err != nil && !errors.As(err, &wrongType) {
+		return nil, fmt.Errorf("read event: %w", err)
+	}
+	if len(body.Entry) == 0 || len(body.Entry[0].Changes) == 0 {
+		return nil, errors.New("read event: there is no change in it")
+	}
+	return &body.Entry[0].Changes[0].Value, nil
+}
+
+// seconds is a unix time as the item tells it, else that of the event.
+func seconds(event *waypost.Event, told text) string {
+	if _, err := strconv.ParseInt(string(told), 10, 64); err == nil {
+		return string(told)
+	}
+	return strconv.FormatInt(timeOf(event).Unix(), 10)
+}
+
+func timeOf(event *waypost.Event) time.Time {
+	if event.OccurredAt.IsZero() {
+		return event.ReceivedAt()
+	}
+	return event.OccurredAt
+}
+
+// businessOf is the business number; nobody tells its name.
+func businessOf(item dialect.Item, v *value) party {
+	phone := v.Metadata.DisplayPhoneNumber
+	if item.Number != nil {
+		phone = text(item.Number.Phone)
+	}
+	return party{ID: cmp.Or(phoneOf(phone), item.Event.PhoneNumberID), ChannelType: channelWhatsApp}
+}
+
+// customerOf is the customer whom a message or a status names, with what the
+// contacts beside it know.
+func customerOf(v *value, phone, userID text) party {
+	var known contact
+	for _, candidate := range v.Contacts {
+		same := phone != "" && candidate.WaID == phone || userID != "" && candidate.UserID == userID
+		if same || len(v.Contacts) == 1 {
+			known = candidate
+			break
+		}
+	}
+	phone, userID = cmp.Or(phone, known.WaID), cmp.Or(userID, known.UserID)
+	customer := party{
+		ID:          cmp.Or(phoneOf(phone), string(cmp.Or(userID, known.ParentID))),
+		ChannelType: channelWhatsApp,
+		UserID:      string(userID),
+	}
+	if name := string(known.Profile.Name); name != "" {
+		customer.Name = &name
+	}
+	if userID != "" {
+		shown := phoneOf(phone)
+		customer.PhoneNumber = &shown
+	}
+	return customer
+}
+
+// phoneOf writes a phone with a plus, whichever way it came; the id of a group
+// stays as it is.
+func phoneOf(told text) string {
+	digits := strings.Map(func(r rune) rune {
+		if strings.ContainsRune("+-.() ", r) {
+			return -1
+		}
+		return r
+	}, string(told))
+	if digits == "" || strings.ContainsFunc(digits, func(r rune) bool { return r < '0' || r > '9' }) {
+		return string(told)
+	}
+	return "+" + digits
+}
+
+// messageOf is the hook of a message, but for who sent it to whom.
+func messageOf(item dialect.Item, m *incoming) messageHook {
+	content := contentOf(m, item.MediaURL)
+	hook := messageHook{
+		Topic:          topicMessages,
+		Timestamp:      seconds(item.Event, m.Timestamp),
+		Message:        content.message,
+		ButtonResponse: content.button,
+	}
+	if to := cmp.Or(content.about, m.Context.ID); to != "" {
+		hook.Context = &reply{ReplyToID: string(to)}
+	}
+	if hook.Message != nil && m.Referral != nil {
+		shown := referral(*m.Referral)
+		hook.Message.Referral = &shown
+	}
+	return hook
+}
+
+// content is what a message holds, in the provider's terms.
+type content struct {
+	message *message
+	button  *buttonResponse
+	about   text // the message that this one is about
+}
+
+// contentOf puts a message in the provider's terms. What they have no word for
+// becomes text that a person can read, or, where there is nothing to read, the
+// type in brackets.
+func contentOf(m *incoming, mediaURL func(string) string) content {
+	switch m.Type {
+	case "image":
+		return fileOf("image", m.Image, mediaURL)
+	case "sticker": // no type of its own: receivers that show images show it
+		return fileOf("image", m.Sticker, mediaURL)
+	case "video":
+		return fileOf("video", m.Video, mediaURL)
+	case "audio":
+		return fileOf("audio", m.Audio, mediaURL)
+	case "voice":
+		return fileOf("audio", m.Voice, mediaURL)
+	case "document":
+		return fileOf("document", m.Document, mediaURL)
+	case "location":
+		return content{message: &message{Location: &location{
+			Latitude: m.Location.Latitude, Longitude: m.Location.Longitude,
+			Name: string(m.Location.Name), Address: string(m.Location.Address), URL: string(m.Location.URL),
+		}}}
+	case "button":
+		return buttonOf(m, m.Button.Text, m.Button.Payload)
+	case "interactive":
+		return answerOf(m)
+	case "reaction": // a removed one has no emoji
+		return content{message: textOf(m.Reaction.Emoji).message, about: m.Reaction.MessageID}
+	case "contacts":
+		return linesOf(cardLines(m.Contacts))
+	case "order":
+		return linesOf(orderLines(m))
+	case "system":
+		return textOf(m.System.Body)
+	case "edit":
+		return editOf(m, mediaURL)
+	case "revoke":
+		return content{message: textOf("[revoke]").message, about: m.Revoke.OriginalMessageID}
+	case "text":
+		return textOf(m.Text.Body)
+	default:
+		return textOf(cmp.Or(m.Text.Body, "["+cmp.Or(m.Unsupported.Type, m.Type, "unsupported")+"]"))
+	}
+}
+
+func textOf(body text) content {
+	shown := string(body)
+	return content{message: &message{Text: &shown}}
+}
+
+func linesOf(lines []string) content { return textOf(text(strings.Join(lines, "\n"))) }
+
+// fileOf links to a file. Its caption is the message's text.
+func fileOf(kind string, file media, mediaURL func(string) string) content {
+	m := message{Attachments: []attachment{{Type: kind}}}
+	if file.ID != "" && mediaURL != nil {
+		m.Attachments[0].URL = mediaURL(string(file.ID))
+	}
+	if caption := string(file.Caption); caption != "" {
+		m.Text = &caption
+	}
+	return content{message: &m}
+}
+
+// buttonOf is a choice that the customer made.
+func buttonOf(m *incoming, label, payload text) content {
+	return content{button: &buttonResponse{ID: string(m.ID), Text: string(label), Payload: string(payload)}}
+}
+
+// answerOf is the answer to a message with choices. An answer without a title,
+// such as that of a flow, is text: the JSON of what was answered.
+func answerOf(m *incoming) content {
+	var kind text
+	_ = json.Unmarshal(m.Interactive["type"], &kind) // absent or odd: no kind
+	raw, ok := m.Interactive[string(kind)]
+	if !ok {
+		return textOf("[interactive]")
+	}
+	var reply interactiveReply
+	_ = json.Unmarshal(raw, &reply) // what can't be read is passed on as it is
+	switch {
+	case kind == "button_reply" || kind == "list_reply":
+		return buttonOf(m, reply.Title, reply.ID)
+	case reply.ResponseJSON != "":
+		return textOf(reply.ResponseJSON)
+	default:
+		return textOf(text(raw))
+	}
+}
+
+// editOf is an edited message: what it holds now, and which it was.
+func editOf(m *incoming, mediaURL func(string) string) content {
+	now := textOf("[edit]")
+	if m.Edit.Message != nil && m.Edit.Message.Type != "edit" {
+		now = contentOf(m.Edit.Message, mediaURL)
+	}
+	now.about = m.Edit.OriginalMessageID
+	return now
+}
+
+// cardLines is a line for each shared contact: name, company, phones, emails.
+func cardLines(cards []card) []string {
+	var lines []string
+	for _, card := range cards {
+		parts := []text{cmp.Or(card.Name.FormattedName, card.Name.FirstName), card.Org.Company}
+		for _, phone := range card.Phones {
+			parts = append(parts, cmp.Or(phone.Phone, phone.WaID))
+		}
+		for _, email := range card.Emails {
+			parts = append(parts, email.Email)
+		}
+		parts = slices.DeleteFunc(parts, func(t text) bool { return t == "" })
+		lines = append(lines, join(parts, ", "))
+	}
+	return lines
+}
+
+// orderLines is the customer's text, and a line for each product:
+// "2 x shelf-oak-90, 129.5 GBP".
+func orderLines(m *incoming) []string {
+	var lines []string
+	if m.Order.Text != "" {
+		lines = append(lines, string(m.Order.Text))
+	}
+	for _, item := range m.Order.Items {
+		lines = append(lines, fmt.Sprintf("%s x %s, %s %s", item.Quantity, item.ProductRetailerID, item.ItemPrice, item.Currency))
+	}
+	return lines
+}
+
+func join(parts []text, separator string) string {
+	words := make([]string, len(parts))
+	for i, part := range parts {
+		words[i] = string(part)
+	}
+	return strings.Join(words, separator)
+}
+
+// statusOf is the hook of a sent message's status.
+func statusOf(event *waypost.Event, v *value, business party) statusHook {
+	s := &v.Statuses[0]
+	sent := s.sent()
+	participant, user := cmp.Or(s.Participant, s.ParticipantAlt), cmp.Or(s.ParticipantUser, s.RecipientUserID)
+	hook := statusHook{
+		Topic:        topicStatus,
+		Timestamp:    seconds(event, s.Timestamp),
+		Sender:       business,
+		Recipient:    customerOf(v, cmp.Or(participant, s.RecipientID, s.Message.RecipientID), user),
+		StatusUpdate: statusUpdate{ID: string(s.ID), Status: statuses[event.Type]},
+		CallbackData: sent.CallbackData,
+	}
+	if sent.Campaign != "" {
+		hook.Metadata = &campaign{Name: sent.Campaign}
+	}
+	if hook.StatusUpdate.Status != statusFailed {
+		return hook
+	}
+	hook.StatusUpdate.Error = s.fault(event)
+	if sent.Campaign != "" {
+		hook.StatusUpdate.Metadata = &failedCampaign{Name: sent.Campaign, CamelName: sent.Campaign}
+	}
+	return hook
+}
+
+// origin is what the sender of a message said about it.
+type origin struct {
+	Campaign     string
+	CallbackData json.RawMessage // nil: nothing
+}
+
+// sent reads biz_opaque_callback_data: an object with the campaign's name and
+// data to call back with, or anything else, which is that data as a whole.
+func (s *status) sent() origin {
+	whole := s.CallbackData
+	if len(whole) == 0 || string(whole) == "null" || string(whole) == `""` {
+		return origin{}
+	}
+	object := []byte(whole)
+	var quoted string
+	if json.Unmarshal(whole, &quoted) == nil {
+		object = []byte(quoted)
+	}
+	var members struct {
+		Campaign      text            `json:"campaign_name"`
+		CampaignCamel text            `json:"campaignName"`
+		Data          json.RawMessage `json:"callbackData"`
+		DataSnake     json.RawMessage `json:"callback_data"`
+	}
+	if json.Unmarshal(object, &members) != nil {
+		return origin{CallbackData: whole}
+	}
+	found := origin{Campaign: string(cmp.Or(members.Campaign, members.CampaignCamel)), CallbackData: members.Data}
+	if found.CallbackData == nil {
+		found.CallbackData = members.DataSnake
+	}
+	if string(found.CallbackData) == "null" {
+		found.CallbackData = nil
+	}
+	if found.Campaign == "" && found.CallbackData == nil {
+		return origin{CallbackData: whole}
+	}
+	return found
+}
+
+// fault is why a message was not delivered, with Meta's own error as details.
+func (s *status) fault(event *waypost.Event) *fault {
+	why := fault{
+		Message: defaultFaultMessage, Type: typeUnspecified, Code: codeUnspecified, UserTitle: defaultFaultMessage,
+		CntTraceID: strconv.FormatInt(int64(event.ID), 10), Details: json.RawMessage("{}"),
+	}
+	if len(s.Errors) == 0 {
+		return &why
+	}
+	var first issue
+	if json.Unmarshal(s.Errors[0], &first) != nil {
+		return &why
+	}
+	if code := faultCodes[first.Code]; code != "" {
+		why.Type, why.Code = typeInvalidRequest, code
+	}
+	why.Message = cmp.Or(string(cmp.Or(first.Message, first.Title)), defaultFaultMessage)
+	why.UserTitle = cmp.Or(string(first.Title), why.Message)
+	why.UserMessage = string(cmp.Or(first.ErrorData.Details, first.Details))
+	why.Details = s.Errors[0]
+	return &why
+}
+
+// reportOf is the hook of a report. What was published is the report, or the
+// whole hook.
+func reportOf(event *waypost.Event) (*reportHook, error) {
+	var data published
+	if err := json.Unmarshal(event.Body, &data); err != nil {
+		return nil, errors.New("read report: the data is not an object") // the cause may quote it
+	}
+	hook := reportHook{Topic: topicReport, Timestamp: string(data.Timestamp), Report: data.Report}
+	if len(hook.Report) == 0 {
+		hook.Report = event.Body
+	}
+	if hook.Timestamp == "" {
+		hook.Timestamp = timeOf(event).UTC().Format(time.RFC3339)
+	}
+	return &hook, nil
+}
