@@ -75,7 +75,7 @@ func New(options Options) http.Handler {
 	}
 	calls := &guard{
 		token:   options.TokenDigest,
-		guesses: settings.NewLimiter(options.Now),
+		guesses: settings.NewLimiter(settings.Limits{}, options.Now),
 		next:    refuseUnknown(mux),
 	}
 	root := http.NewServeMux()

@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 const (
 	benchEvents  = 20_000
 	benchClients = 64
-	benchRounds  = 5
+	benchRounds  = 2
 )
 
 // BenchmarkRatios measures what the gateway delivers against what a bare client

@@ -3,6 +3,8 @@ package cli
 import (
 	"cmp"
 	"encoding/json"
+
+	"github.com/waypost-gateway/waypost/internal/emulator"
 )
 
 // devHook is what the table and the judge read out of a hook: what it is about,
@@ -26,17 +28,20 @@ type devValue struct {
 }
 
 type devMessage struct {
-	ID, Type    string
-	Text        struct{ Body string }
-	Image       struct{ Caption string }
-	Video       struct{ Caption string }
-	Document    struct{ Filename string }
-	Location    struct{ Name string }
+	ID, Type string
+	Text     struct{ Body string }
+	Image    struct{ Caption string }
+	Video    struct{ Caption string }
+	Document struct{ Filename string }
+	Location struct {
+		Name                string
+		Latitude, Longitude json.Number
+	}
 	Button      struct{ Text string }
 	Reaction    struct{ Emoji string }
 	Interactive struct {
-		ButtonReply struct{ Title string } `json:"button_reply"`
-		ListReply   struct{ Title string } `json:"list_reply"`
+		ButtonReply struct{ ID, Title string } `json:"button_reply"`
+		ListReply   struct{ Title string }     `json:"list_reply"`
 	}
 }
 
@@ -46,16 +51,28 @@ func (m devMessage) words() string {
 		m.Reaction.Emoji, m.Interactive.ButtonReply.Title, m.Interactive.ListReply.Title, "(no text)")
 }
 
-// readCloud reads a body in the Cloud API's form with one item in it.
-func readCloud(body []byte) devHook {
-	var cloud struct {
-		Entry []struct {
-			Changes []struct {
-				Field string
-				Value devValue
-			}
+// messageIn is the message of an item that is one, as the Cloud API writes it.
+func messageIn(item emulator.Item) devMessage {
+	var cloud devCloud
+	if json.Unmarshal(emulator.Body(item), &cloud) != nil || len(cloud.Entry[0].Changes[0].Value.Messages) == 0 {
+		return devMessage{}
+	}
+	return cloud.Entry[0].Changes[0].Value.Messages[0]
+}
+
+// devCloud is the Cloud API's envelope.
+type devCloud struct {
+	Entry []struct {
+		Changes []struct {
+			Field string
+			Value devValue
 		}
 	}
+}
+
+// readCloud reads a body in the Cloud API's form with one item in it.
+func readCloud(body []byte) devHook {
+	var cloud devCloud
 	if json.Unmarshal(body, &cloud) != nil || len(cloud.Entry) == 0 || len(cloud.Entry[0].Changes) == 0 {
 		return unknownHook(body)
 	}

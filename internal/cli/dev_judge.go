@@ -109,11 +109,11 @@ func (s *devStage) review(ctx context.Context, steps []devStep) []string {
 			distinct += len(step.items)
 		}
 	}
-	switch kept, err := s.countEvents(ctx); {
+	switch kept, err := s.events(ctx); {
 	case err != nil:
 		faults = append(faults, err.Error())
-	case kept != distinct:
-		faults = append(faults, fmt.Sprintf("the gateway keeps %d events, want %d", kept, distinct))
+	case len(kept.Data) != distinct:
+		faults = append(faults, fmt.Sprintf("the gateway keeps %d events, want %d", len(kept.Data), distinct))
 	}
 	s.table.printf("\n")
 	for _, st := range s.stations {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/waypost-gateway/waypost/internal/emulator"
@@ -33,23 +31,27 @@ func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\'
 // paste prints commands that go on from here. Each is one line that starts
 // with two spaces; the lines between say what to expect.
 func (s *devStage) paste(ctx context.Context) error {
-	story, err := s.firstEvent(ctx)
+	events, err := s.events(ctx)
 	if err != nil {
 		return err
 	}
+	if len(events.Data) == 0 {
+		return errors.New("the gateway keeps no events")
+	}
+	first := events.Data[len(events.Data)-1].ID
 	photo, err := s.photo()
 	if err != nil {
 		return err
 	}
-	meta := s.stations[0]
+	held := s.stations[0].endpoints[0]
 	s.table.printf("\nPaste any of these into another terminal and watch the table below.\n")
 	s.command("A customer writes, in your words (needs openssl):", s.sayFunction(), "say 'Good morning'")
 	s.command("A customer sends a photo. Paste it twice: the second is a duplicate and goes nowhere.", photo)
-	s.command("The first message, with every attempt that was made for it:", s.manageCurl("/api/v1/events/"+story))
+	s.command("The first message, with every attempt that was made for it:", s.manageCurl("/api/v1/events/"+first))
 	s.command("The newest events:", s.manageCurl("/api/v1/events?limit=5"))
 	s.command("Hold a receiver back, write something, and let it go:",
-		s.manageCurl("/api/v1/endpoints/"+meta.endpoint+"/pause", "-X POST"),
-		s.manageCurl("/api/v1/endpoints/"+meta.endpoint+"/resume", "-X POST"))
+		s.manageCurl("/api/v1/endpoints/"+held+"/pause", "-X POST"),
+		s.manageCurl("/api/v1/endpoints/"+held+"/resume", "-X POST"))
 	s.table.printf("What each receiver is registered with:\n")
 	for _, st := range s.stations {
 		s.table.printf("  %s\n", st.account.show)
@@ -63,19 +65,6 @@ func (s *devStage) command(title string, commands ...string) {
 	for _, command := range commands {
 		s.table.printf("  %s\n", command)
 	}
-}
-
-// firstEvent finds the oldest event, whose delivery took several tries.
-func (s *devStage) firstEvent(ctx context.Context) (string, error) {
-	var list struct{ Data []struct{ ID string } }
-	query := url.Values{"tenant_id": {s.tenant}, "limit": {"1000"}}
-	if err := s.api.manage(ctx, http.MethodGet, "/api/v1/events?"+query.Encode(), nil, &list); err != nil {
-		return "", err
-	}
-	if len(list.Data) == 0 {
-		return "", errors.New("find the first event: the gateway keeps none")
-	}
-	return list.Data[len(list.Data)-1].ID, nil
 }
 
 // photo is a webhook that is signed already.

@@ -57,8 +57,11 @@ func (s *devStage) steps() ([]devStep, error) {
 }
 
 func stepOf(what string, item emulator.Item) devStep {
-	return devStep{event: strings.TrimPrefix(item.Type, "whatsapp."), what: what, items: []emulator.Item{item}}
+	return devStep{event: shortType(item.Type), what: what, items: []emulator.Item{item}}
 }
+
+// shortType is an event's type without the part that nearly all have.
+func shortType(eventType string) string { return strings.TrimPrefix(eventType, "whatsapp.") }
 
 // play sends the steps and gives the receivers a moment after each, so that the
 // table reads as a story. It reports what was not taken in as it must be.
@@ -130,23 +133,27 @@ func countReceived(hooks []emulator.Request) int {
 // on nothing more can arrive.
 func (s *devStage) settle(ctx context.Context) error {
 	for _, st := range s.stations {
-		query := url.Values{"endpoint_id": {st.endpoint}, "state": {"pending"}, "limit": {"1"}}
-		err := poll(ctx, 50*time.Millisecond, func() (bool, error) {
-			var list struct{ Data []struct{ ID string } }
-			err := s.api.manage(ctx, http.MethodGet, "/api/v1/deliveries?"+query.Encode(), nil, &list)
-			return len(list.Data) == 0, err
-		})
-		if err != nil {
-			return fmt.Errorf("wait until nothing is owed to %s: %w", st.dialect.id, err)
+		for _, endpoint := range st.endpoints {
+			if err := s.settleOne(ctx, endpoint); err != nil {
+				return fmt.Errorf("wait until nothing is owed to %s: %w", st.dialect.id, err)
+			}
 		}
 	}
 	return nil
 }
 
-// countEvents is how many events of the tenant the gateway keeps.
-func (s *devStage) countEvents(ctx context.Context) (int, error) {
-	var list struct{ Data []struct{ ID string } }
+func (s *devStage) settleOne(ctx context.Context, endpoint string) error {
+	query := url.Values{"endpoint_id": {endpoint}, "state": {"pending"}, "limit": {"1"}}
+	return poll(ctx, 50*time.Millisecond, func() (bool, error) {
+		var list devList
+		err := s.api.manage(ctx, http.MethodGet, "/api/v1/deliveries?"+query.Encode(), nil, &list)
+		return len(list.Data) == 0, err
+	})
+}
+
+// events lists the tenant's events, newest first.
+func (s *devStage) events(ctx context.Context) (list devList, err error) {
 	query := url.Values{"tenant_id": {s.tenant}, "limit": {"1000"}}
-	err := s.api.manage(ctx, http.MethodGet, "/api/v1/events?"+query.Encode(), nil, &list)
-	return len(list.Data), err
+	err = s.api.manage(ctx, http.MethodGet, "/api/v1/events?"+query.Encode(), nil, &list)
+	return list, err
 }

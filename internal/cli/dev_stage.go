@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -39,8 +40,9 @@ type devStage struct {
 type devStation struct {
 	dialect  devDialect
 	receiver *emulator.Receiver
-	endpoint string // id
 	table    *devTable
+	// endpoints are the ids of what registering made: one, or one per topic.
+	endpoints []string
 
 	mu      sync.Mutex
 	account devAccount
@@ -91,13 +93,26 @@ func (s *devStage) makeTenant(ctx context.Context) (err error) {
 	return nil
 }
 
-// numberKey makes a key of a dialect's settings API for the first number.
-func (s *devStage) numberKey(ctx context.Context, dialect string) (string, error) {
-	var made struct{ Key string }
-	err := s.api.manage(ctx, http.MethodPost, "/api/v1/keys", map[string]any{
-		"dialect": dialect, "number_id": s.numbers[0],
-	}, &made)
-	return made.Key, err
+// devKey is a key of a settings API, with what some dialects have instead of
+// it or beside it.
+type devKey struct {
+	Key           string
+	BusinessID    string `json:"business_id"`
+	SigningSecret string `json:"signing_secret"`
+	ClientID      string `json:"client_id"`
+	ClientSecret  string `json:"client_secret"`
+}
+
+// numberKey makes a key that speaks for the first number.
+func (s *devStage) numberKey(ctx context.Context, dialect string) (made devKey, err error) {
+	err = s.api.manage(ctx, http.MethodPost, "/api/v1/keys", map[string]any{"dialect": dialect, "number_id": s.numbers[0]}, &made)
+	return made, err
+}
+
+// tenantKey makes a key that speaks for the tenant.
+func (s *devStage) tenantKey(ctx context.Context, dialect string) (made devKey, err error) {
+	err = s.api.manage(ctx, http.MethodPost, "/api/v1/keys", map[string]any{"dialect": dialect, "tenant_id": s.tenant}, &made)
+	return made, err
 }
 
 func (s *devStage) addStation(ctx context.Context, dialect devDialect) error {
@@ -119,11 +134,11 @@ func (s *devStage) addStation(ctx context.Context, dialect devDialect) error {
 	station.mu.Lock()
 	station.account = account
 	station.mu.Unlock()
-	if station.endpoint, err = s.findEndpoint(ctx, dialect.id); err != nil {
+	if station.endpoints, err = s.findEndpoints(ctx, dialect.id); err != nil {
 		return err
 	}
 	if len(dialect.failures) > 0 {
-		return s.hurry(ctx, station.endpoint)
+		return s.hurry(ctx, station.endpoints)
 	}
 	return nil
 }
@@ -145,23 +160,35 @@ func failFirst(statuses []int) func(emulator.Request) emulator.Answer {
 	}
 }
 
-func (s *devStage) findEndpoint(ctx context.Context, dialect string) (string, error) {
-	var list struct{ Data []struct{ ID string } }
+func (s *devStage) findEndpoints(ctx context.Context, dialect string) (ids []string, err error) {
+	var list devList
 	query := url.Values{"tenant_id": {s.tenant}, "dialect": {dialect}}
 	if err := s.api.manage(ctx, http.MethodGet, "/api/v1/endpoints?"+query.Encode(), nil, &list); err != nil {
-		return "", err
+		return nil, err
 	}
-	if len(list.Data) != 1 {
-		return "", fmt.Errorf("the gateway lists %d endpoints, want 1", len(list.Data))
+	for _, endpoint := range list.Data {
+		ids = append(ids, endpoint.ID)
 	}
-	return list.Data[0].ID, nil
+	if len(ids) == 0 {
+		return nil, errors.New("the gateway lists no endpoint of it")
+	}
+	return ids, nil
 }
 
-// hurry shortens the waits of an endpoint's retries so that one can watch them.
-func (s *devStage) hurry(ctx context.Context, endpoint string) error {
-	return s.api.manage(ctx, http.MethodPatch, "/api/v1/endpoints/"+endpoint, map[string]any{
-		"policy": map[string]any{"schedule": []string{"200ms", "300ms", "1s", "2s", "5s"}},
-	}, nil)
+// devList is what matters of a list in the management API.
+type devList struct{ Data []struct{ ID string } }
+
+// hurry shortens the waits of the endpoints' retries so that one can watch them.
+func (s *devStage) hurry(ctx context.Context, endpoints []string) error {
+	for _, id := range endpoints {
+		err := s.api.manage(ctx, http.MethodPatch, "/api/v1/endpoints/"+id, map[string]any{
+			"policy": map[string]any{"schedule": []string{"200ms", "300ms", "1s", "2s", "5s"}},
+		}, nil)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // show prints a hook that has just come in.

@@ -42,7 +42,13 @@ func (m *memory) reserve(n int) {
 	m.reserved += n
 }
 
-func (m *memory) full() bool { return m.count >= m.limit || m.bytes >= m.limitBytes }
+// room is how many more deliveries there is memory for.
+func (m *memory) room() int {
+	if m.bytes >= m.limitBytes {
+		return 0
+	}
+	return max(m.limit-m.count, 0)
+}
 
 func (m *memory) add(j *job) {
 	m.count++

@@ -245,6 +245,11 @@ func TestDeletedEndpoint(t *testing.T) {
 		if n := len(w.requests()); n != 4 {
 			t.Errorf("%d requests, want the 4 that were in flight", n)
 		}
+		for _, attempts := range w.table.attempts {
+			if a := attempts[0]; a.Outcome != waypost.OutcomeExhausted || a.Reason != waypost.ReasonStatus {
+				t.Errorf("in flight when it was deleted: %s, %s", a.Outcome, a.Reason)
+			}
+		}
 		if g := w.engine.Gauges(); g != (Gauges{}) {
 			t.Errorf("left in memory: %+v", g)
 		}
@@ -391,8 +396,17 @@ func TestBreaker(t *testing.T) {
 		if w.table.owed() != 30 {
 			t.Errorf("the breaker dropped something: %v", w.table.ends())
 		}
-		w.setAnswer(status(200))
+		before = len(w.requests())
+		w.setAnswer(after(200*time.Millisecond, 200))
 		wait(6 * time.Minute)
+		probe := w.requests()[before]
+		inFlight := map[time.Duration]int{}
+		for _, at := range w.requests()[before+1:] {
+			inFlight[at.Sub(probe)]++
+		}
+		if inFlight[200*time.Millisecond] != 1 || inFlight[400*time.Millisecond] != 2 || inFlight[600*time.Millisecond] != 4 {
+			t.Errorf("the backlog did not ramp up: %v", inFlight)
+		}
 		if diff := cmp.Diff(map[waypost.Reason]int{"": 30}, w.table.ends()); diff != "" {
 			t.Error(diff)
 		}
@@ -787,6 +801,8 @@ func TestMemoryBudget(t *testing.T) {
 				w.accept(id + 1)
 			}
 		}
+		most := 0
+		w.table.onTake = func(limit int) { most = max(most, w.engine.Gauges().InMemory+limit) }
 		w.change(100, func(e *waypost.Endpoint) { e.URL = "https://healthy.test" })
 		if g := w.engine.Gauges(); g.InMemory > 20+10*4 {
 			t.Errorf("%d in memory", g.InMemory)
@@ -798,8 +814,114 @@ func TestMemoryBudget(t *testing.T) {
 		if n := w.table.ends()[""]; n != 100 {
 			t.Errorf("%d of 100 delivered", n)
 		}
+		if most > 20+11*4 {
+			t.Errorf("%d in memory", most)
+		}
 		w.shut()
 	})
+}
+
+func TestFloorOfTheMemoryBudget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { c.Limits.Memory = 20 })
+		w.setAnswer(after(time.Hour, 200))
+		w.run()
+		for id := range waypost.EndpointID(6) {
+			w.endpoint(id + 1)
+			for range 20 {
+				w.accept(id + 1)
+			}
+		}
+		w.endpoint(100)
+		wait(0)
+		for i := range 6 {
+			if got := w.engine.Reserve(100); got != (i < 4) {
+				t.Errorf("reservation %d: %t", i+1, got)
+			}
+		}
+		w.shut()
+	})
+}
+
+func TestBacklogComesFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.setAnswer(after(10*time.Millisecond, 200))
+		ep := w.endpoint(1)
+		for range 5000 {
+			w.table.insert(ep, 0)
+		}
+		w.run()
+		if g := w.engine.Gauges(); g.InMemory >= 1024 || w.engine.Reserve(ep) {
+			t.Error("a new delivery overtakes those that are due in the table")
+		}
+		wait(20 * time.Second)
+		if !w.engine.Reserve(ep) {
+			t.Error("no first attempts from memory after a backlog")
+		}
+		w.shut()
+	})
+}
+
+func TestTakeFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { c.Limits.Backstop = time.Hour })
+		ep := w.endpoint(1)
+		w.run()
+		w.table.setDown(errDown)
+		w.table.insert(ep, 0)
+		w.engine.Wake(ep)
+		wait(3 * time.Second)
+		w.table.setDown(nil)
+		wait(4 * time.Second)
+		if w.table.owed() != 0 {
+			t.Error("not tried again")
+		}
+		w.shut()
+	})
+}
+
+func TestStartWithoutReservation(t *testing.T) {
+	t.Parallel()
+	// The reservation went to one from before a lost lease. The row is in our
+	// hand, and must not stay there unattended.
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		ep := w.endpoint(1)
+		w.run()
+		event := w.table.insert(ep, w.table.node)
+		w.engine.Start([]store.Owed{{Event: event, Endpoint: ep}})
+		wait(time.Second)
+		if w.table.owed() != 0 {
+			t.Error("stranded")
+		}
+		w.shut()
+	})
+}
+
+func TestPausedAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	for moment := range 40 {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, func(c *Config) { c.Limits.Backstop = time.Hour })
+			ep := w.endpoint(1)
+			w.run()
+			w.pauseAtRead(moment)
+			for range 3 {
+				w.accept(ep)
+			}
+			wait(time.Second)
+			w.change(ep, func(e *waypost.Endpoint) { e.State = waypost.EndpointActive })
+			wait(time.Second)
+			if w.table.owed() != 0 {
+				t.Errorf("paused at read %d: %d owed", moment, w.table.owed())
+			}
+			w.shut()
+		})
+	}
 }
 
 func TestEncodeFaults(t *testing.T) {

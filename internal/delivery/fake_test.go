@@ -270,12 +270,25 @@ type settings struct {
 	engine    *Engine
 	states    []waypost.EndpointState // set by the engine, in order
 	fail      error
+	pauseIn   int // reads until the present endpoint is paused; 0: it is not
 }
 
 func (s *settings) Endpoint(id waypost.EndpointID) *waypost.Endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.pauseIn--; s.pauseIn == 0 {
+		e := *s.endpoints[id]
+		e.State = waypost.EndpointPaused
+		s.endpoints[id] = &e
+	}
 	return s.endpoints[id]
+}
+
+// pauseAtRead pauses the endpoint that is looked up by the nth read from now, from 0.
+func (s *settings) pauseAtRead(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pauseIn = n + 1
 }
 
 func (s *settings) Number(waypost.NumberID) *waypost.Number { return nil }

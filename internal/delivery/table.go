@@ -43,19 +43,24 @@ func (t *tenure) plan(l *lane, now time.Time) (errand, bool) {
 	case !l.backlogged(now):
 		return errand{}, false
 	case l.gate == open:
-		room := t.depth(l)
-		if l.occupied() > room/2 {
-			return errand{}, false // a page at a time, not a row
-		}
-		if t.memory.full() { // each lane is granted a little whatever the others hold
-			room = t.config.Limits.InFlight
-		}
-		limit := min(room-l.occupied(), pageSize)
+		limit := t.page(l)
 		return errand{limit: limit}, limit > 0
 	case l.gate == probing:
 		return errand{limit: 1}, l.occupied() == 0 && !now.Before(l.breaker.probeAt)
 	}
 	return errand{}, false
+}
+
+// page is how many deliveries the lane may take now: none while it has half of
+// what it may have, so that they come in pages and not one by one, and a few
+// whatever the others have in memory.
+func (t *tenure) page(l *lane) int {
+	room := t.depth(l) - l.occupied()
+	if room < t.depth(l)/2 {
+		return 0
+	}
+	granted := max(t.memory.room(), t.config.Limits.InFlight-l.occupied())
+	return min(room, granted, pageSize)
 }
 
 // expired gives the id below which events have waited longer than the

@@ -172,7 +172,7 @@ func (t *tenure) reserve(id waypost.EndpointID) bool {
 func (t *tenure) room(l *lane) bool {
 	now := t.config.Now()
 	return t.look(l, now) == open && !l.backlogged(now) && l.occupied() < t.depth(l) &&
-		(!t.memory.full() || l.occupied() < t.config.Limits.InFlight)
+		(t.memory.room() > 0 || l.occupied() < t.config.Limits.InFlight)
 }
 
 func (t *tenure) unreserve(id waypost.EndpointID) {

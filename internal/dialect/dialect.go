@@ -38,7 +38,7 @@ type Dialect interface {
 	// same item gives the same hook, and the item is left as it was.
 	Encode(Item) (Hook, error)
 	// Policy is the default policy for an endpoint with these options, before
-	// the endpoint's own PolicyChange.
+	// the endpoint's own PolicyChange. Its schedule is not to be written to.
 	Policy(*waypost.Endpoint) waypost.Policy
 }
 

@@ -16,6 +16,7 @@ package settings
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/dialect"
@@ -49,6 +50,11 @@ type Options struct {
 	Fetch func(ctx context.Context, url string) (status int, body []byte, err error)
 	// OnWork is told of endpoints that may now have something due.
 	OnWork func(waypost.EndpointID)
+	// Publish stores what is told of a number's lifecycle. nil: it is not told.
+	Publish Publish
+	// KeySecrets are what keys that are told again are derived from: new ones
+	// from the first, known ones from any. Without one no key is told again.
+	KeySecrets [][]byte
 	Now    func() time.Time
 	Log    *slog.Logger
 }
@@ -65,18 +71,25 @@ type Service struct {
 	forbidden func(host string) error
 	fetch     func(ctx context.Context, url string) (status int, body []byte, err error)
 	onWork    func(waypost.EndpointID)
-	guesses   *Limiter
+	publish   Publish
+	secrets   [][]byte
+	moving    sync.Mutex // held while a number's lifecycle moves
 	now       func() time.Time
 	log       *slog.Logger
 }
 
-// registered is a dialect with its constant description at hand.
+// registered is a dialect with its constant description at hand, and who
+// guesses at its keys.
 type registered struct {
 	dialect.Dialect
-	info dialect.Info
+	info    dialect.Info
+	guesses *Limiter
 }
 
-var _ dialect.Admin = (*Service)(nil)
+var (
+	_ dialect.Admin  = (*Service)(nil)
+	_ dialect.Tokens = (*Service)(nil)
+)
 
 // New makes the operations over a store and its directory.
 func New(options Options) *Service {
@@ -102,16 +115,25 @@ func New(options Options) *Service {
 		forbidden: options.Forbidden,
 		fetch:     options.Fetch,
 		onWork:    options.OnWork,
-		guesses:   NewLimiter(options.Now),
+		publish:   options.Publish,
+		secrets:   options.KeySecrets,
 		now:       options.Now,
 		log:       options.Log.With("component", "settings"),
 	}
 	for _, d := range options.Dialects {
 		info := d.Info()
-		s.dialects[info.ID] = registered{d, info}
+		s.dialects[info.ID] = registered{d, info, NewLimiter(limitsOf(info), options.Now)}
 		s.order = append(s.order, info.ID)
 	}
 	return s
+}
+
+// limitsOf are how many bad keys a dialect takes from one address.
+func limitsOf(info dialect.Info) Limits {
+	if info.Keys == nil {
+		return Limits{}
+	}
+	return Limits{Tries: info.Keys.BadTries, Window: info.Keys.BadTriesWindow, Block: info.Keys.Block}
 }
 
 // Info describes a dialect; false when there is none with this id.

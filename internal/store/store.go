@@ -53,6 +53,9 @@ type Queue interface {
 	// (from earlier, or earlier in the batch) are not stored again: their
 	// receipt names the first event, and the duplicate is counted there.
 	// receipts[i] belongs to batch[i]. ErrLeaseLost if node may not accept.
+	// After any other error the node has none of it in hand, even if it can't be
+	// told whether the commit went through: then the store sees to it that what
+	// is owed becomes due. The same holds for Take.
 	Accept(ctx context.Context, node waypost.NodeID, batch []Arrival) (receipts []Receipt, err error)
 
 	// Take hands node up to limit deliveries of one endpoint that are due and

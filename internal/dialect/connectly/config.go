@@ -23,6 +23,12 @@ const (
 	pathDelete = "/v1/businesses/{businessId}/delete/webhooks/{webhookId}"
 )
 
+// Bounds of what a customer may set.
+const (
+	maxFilters    = 100
+	maxExpression = 256 // bytes
+)
+
 // Handler implements dialect.Dialect.
 func (Dialect) Handler(admin dialect.Admin) http.Handler {
 	s := settings{admin: admin}
@@ -394,8 +400,8 @@ func readFilter(filter dialect.Object) (expression string, err error) {
 	if expression, err = filter.String("expression"); err != nil {
 		return "", err
 	}
-	if expression == "" || len(expression) > maxFilterExpression {
-		return "", refuse("expression", fmt.Sprintf("must have 1 to %d bytes", maxFilterExpression))
+	if expression == "" || len(expression) > maxExpression {
+		return "", refuse("expression", fmt.Sprintf("must have 1 to %d bytes", maxExpression))
 	}
 	return expression, nil
 }

@@ -40,23 +40,28 @@ var topics = []string{topicMessages, topicStatus, topicReport}
 // The options, as the provider spells its settings. Lists are kept as text:
 // channels joined by commas, expressions as a JSON list.
 const (
-	optionType          = "type"
-	optionEcho          = "echo"
-	optionChannels      = "channelTypes"
-	optionFilters       = "filters"
-	optionWebengage     = "webengageToken"
-	optionWebengageURL  = "webengageWebhookUrl"
-	optionContentType   = "content_type"
-	contentJSON         = "application/json"
-	contentText         = "text/plain"
-	typeCustom          = "custom"
-	typeWebengage       = "webengage"
-	channelWhatsApp     = "whatsapp"
-	fieldCampaign       = "campaign_name"
-	typeBusinessEcho    = waypost.TypeFieldPrefix + "smb_message_echoes"
-	typeMessageEcho     = waypost.TypeFieldPrefix + "message_echoes"
-	maxFilters          = 100
-	maxFilterExpression = 256 // bytes
+	optionType         = "type"
+	optionEcho         = "echo"
+	optionChannels     = "channelTypes"
+	optionFilters      = "filters"
+	optionWebengage    = "webengageToken"
+	optionWebengageURL = "webengageWebhookUrl"
+	optionContentType  = "content_type"
+)
+
+const (
+	contentJSON     = "application/json"
+	contentText     = "text/plain"
+	typeCustom      = "custom"
+	typeWebengage   = "webengage"
+	channelWhatsApp = "whatsapp"
+	fieldCampaign   = "campaign_name" // what filters look at
+)
+
+// The events that tell of messages which the business sent by other means.
+const (
+	typeBusinessEcho = waypost.TypeFieldPrefix + "smb_message_echoes"
+	typeMessageEcho  = waypost.TypeFieldPrefix + "message_echoes"
 )
 
 var (
@@ -163,12 +168,11 @@ func owed(endpoint *waypost.Endpoint, event *waypost.Event) bool {
 	if topic == "" || !lets(endpoint, event, topic) {
 		return false
 	}
-	filters := filtersOf(endpoint)
-	if topic != topicStatus || len(filters) == 0 {
+	if topic != topicStatus || endpoint.Options[optionFilters] == nil {
 		return true
 	}
 	value, err := readValue(event)
-	return err != nil || len(value.Statuses) == 0 || matchAny(filters, value.Statuses[0].sent().Campaign)
+	return err != nil || len(value.Statuses) == 0 || matchAny(filtersOf(endpoint), value.Statuses[0].sent().Campaign)
 }
 
 // topicOf is the topic that tells of an event; empty: none does.

@@ -70,13 +70,10 @@ func hookOf(item dialect.Item) (any, error) {
 	}
 }
 
-// readValue reads the one item of a body in the Cloud form. A member of an
-// unexpected type is as good as absent.
+// readValue reads the one item of a body in the Cloud form.
 func readValue(event *waypost.Event) (*value, error) {
 	var body envelope
-	err := json.Unmarshal(event.Body, &body)
-	var wrongType *json.UnmarshalTypeError
-	if err != nil && !errors.As(err, &wrongType) {
+	if err := decode(event.Body, &body); err != nil {
 		return nil, fmt.Errorf("read event: %w", err)
 	}
 	if len(body.Entry) == 0 || len(body.Entry[0].Changes) == 0 {
@@ -163,8 +160,7 @@ func messageOf(item dialect.Item, m *incoming) messageHook {
 	if to := cmp.Or(content.about, m.Context.ID); to != "" {
 		hook.Context = &reply{ReplyToID: string(to)}
 	}
-	if hook.Message != nil && m.Referral != nil {
-		shown := referral(*m.Referral)
+	if shown := referral(m.Referral); hook.Message != nil && shown != (referral{}) {
 		hook.Message.Referral = &shown
 	}
 	return hook
@@ -256,7 +252,7 @@ func answerOf(m *incoming) content {
 		return textOf("[interactive]")
 	}
 	var reply interactiveReply
-	_ = json.Unmarshal(raw, &reply) // what can't be read is passed on as it is
+	_ = decode(raw, &reply) // it was read once already
 	switch {
 	case kind == "button_reply" || kind == "list_reply":
 		return buttonOf(m, reply.Title, reply.ID)
@@ -383,24 +379,23 @@ func (s *status) sent() origin {
 
 // fault is why a message was not delivered, with Meta's own error as details.
 func (s *status) fault(event *waypost.Event) *fault {
-	why := fault{
-		Message: defaultFaultMessage, Type: typeUnspecified, Code: codeUnspecified, UserTitle: defaultFaultMessage,
-		CntTraceID: strconv.FormatInt(int64(event.ID), 10), Details: json.RawMessage("{}"),
-	}
-	if len(s.Errors) == 0 {
-		return &why
-	}
 	var first issue
-	if json.Unmarshal(s.Errors[0], &first) != nil {
-		return &why
+	details := json.RawMessage("{}")
+	if len(s.Errors) > 0 && s.Errors[0][0] == '{' {
+		details = s.Errors[0]
+		_ = decode(details, &first) // it was read once already
+	}
+	message := cmp.Or(first.Message, first.Title, "The message was not delivered")
+	why := fault{
+		Message: string(message), Type: typeUnspecified, Code: codeUnspecified,
+		UserTitle:   string(cmp.Or(first.Title, message)),
+		UserMessage: string(cmp.Or(first.ErrorData.Details, first.Details)),
+		CntTraceID:  strconv.FormatInt(int64(event.ID), 10),
+		Details:     details,
 	}
 	if code := faultCodes[first.Code]; code != "" {
 		why.Type, why.Code = typeInvalidRequest, code
 	}
-	why.Message = cmp.Or(string(cmp.Or(first.Message, first.Title)), defaultFaultMessage)
-	why.UserTitle = cmp.Or(string(first.Title), why.Message)
-	why.UserMessage = string(cmp.Or(first.ErrorData.Details, first.Details))
-	why.Details = s.Errors[0]
 	return &why
 }
 

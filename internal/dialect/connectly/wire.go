@@ -3,6 +3,7 @@ package connectly
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 )
 
 // created answers a registration and its update: {"id":"wh_0abc…"}.
@@ -67,17 +68,16 @@ const (
 	typeUnspecified    = "ERROR_TYPE_UNSPECIFIED"
 	typeInvalidRequest = "ERROR_TYPE_INVALID_REQUEST"
 
-	codeUnspecified     = "ERROR_CODE_UNSPECIFIED"
-	codeSender          = "ERROR_CODE_INVALID_SENDER_ID"
-	codeNoTemplate      = "ERROR_CODE_MESSAGE_TEMPLATE_NOT_FOUND"
-	codeTemplateInput   = "ERROR_CODE_MESSAGE_TEMPLATE_INPUT_INVALID"
-	codeAttachment      = "ERROR_CODE_MESSAGE_ATTACHMENT_INVALID"
-	codeOutsideWindow   = "ERROR_CODE_MESSAGE_OUTSIDE_OF_ELIGIBILITY_WINDOW"
-	codeReachedLimits   = "ERROR_CODE_BUSINESS_REACHED_LIMITS"
-	codeSelf            = "ERROR_CODE_MESSAGE_SELF_INVALID"
-	codePhone           = "ERROR_CODE_MESSAGE_PHONE_NUMBER_INVALID"
-	codeOptedOut        = "ERROR_CODE_MESSAGE_CUSTOMER_OPTED_OUT"
-	defaultFaultMessage = "The message was not delivered"
+	codeUnspecified   = "ERROR_CODE_UNSPECIFIED"
+	codeSender        = "ERROR_CODE_INVALID_SENDER_ID"
+	codeNoTemplate    = "ERROR_CODE_MESSAGE_TEMPLATE_NOT_FOUND"
+	codeTemplateInput = "ERROR_CODE_MESSAGE_TEMPLATE_INPUT_INVALID"
+	codeAttachment    = "ERROR_CODE_MESSAGE_ATTACHMENT_INVALID"
+	codeOutsideWindow = "ERROR_CODE_MESSAGE_OUTSIDE_OF_ELIGIBILITY_WINDOW"
+	codeReachedLimits = "ERROR_CODE_BUSINESS_REACHED_LIMITS"
+	codeSelf          = "ERROR_CODE_MESSAGE_SELF_INVALID"
+	codePhone         = "ERROR_CODE_MESSAGE_PHONE_NUMBER_INVALID"
+	codeOptedOut      = "ERROR_CODE_MESSAGE_CUSTOMER_OPTED_OUT"
 )
 
 // faultCodes are Meta's error codes (and those of the On-Premises client) in the
@@ -277,7 +277,7 @@ type incoming struct {
 	Context   struct {
 		ID text `json:"id"`
 	} `json:"context"`
-	Referral *incomingReferral `json:"referral"`
+	Referral incomingReferral `json:"referral"`
 
 	Text struct {
 		Body text `json:"body"`
@@ -415,6 +415,16 @@ func (t *text) UnmarshalJSON(raw []byte) error {
 		*t = text(raw)
 	}
 	return nil
+}
+
+// decode reads JSON. A member of an unexpected type is as good as absent.
+func decode(raw []byte, into any) error {
+	err := json.Unmarshal(raw, into)
+	var wrongType *json.UnmarshalTypeError
+	if errors.As(err, &wrongType) {
+		return nil
+	}
+	return err
 }
 
 // encode writes JSON: UTF-8, with "<", ">" and "&" left as they are.

@@ -82,16 +82,22 @@ func (Dialect) Policy(endpoint *waypost.Endpoint) waypost.Policy {
 	return PolicyOf(payloadOf(endpoint))
 }
 
+// The schedules; built once, since every attempt asks for one.
+var (
+	cloudSchedule  = waypost.Doubling(5*time.Second, time.Hour, 7*24*time.Hour)
+	onPremSchedule = waypost.Doubling(3*time.Second, 15*time.Minute, 24*time.Hour)
+)
+
 // PolicyOf is the policy for hooks of the given form: status 200 within 5
 // seconds, and retries for 7 days, or for 24 hours on the On-Premises clock.
 func PolicyOf(payload string) waypost.Policy {
 	policy := waypost.Policy{
 		Success:  waypost.Success200,
 		Timeout:  5 * time.Second,
-		Schedule: waypost.Doubling(5*time.Second, time.Hour, 7*24*time.Hour),
+		Schedule: cloudSchedule,
 	}
 	if payload == PayloadOnPrem {
-		policy.Schedule = waypost.Doubling(3*time.Second, 15*time.Minute, 24*time.Hour)
+		policy.Schedule = onPremSchedule
 	}
 	return policy
 }

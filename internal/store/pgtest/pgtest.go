@@ -247,7 +247,7 @@ func (c *Cluster) run() error {
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }() // the server has it by then
 	durable := "off"
 	if c.fsync {
 		durable = "on"

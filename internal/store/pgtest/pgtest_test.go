@@ -26,7 +26,7 @@ func TestClusterSurvivesKill(t *testing.T) {
 	run(t, cluster.URL(), "CREATE TABLE kept (x int)")
 	cluster.Kill(t)
 	if conn, err := pgx.Connect(t.Context(), cluster.URL()); err == nil {
-		conn.Close(t.Context())
+		_ = conn.Close(t.Context())
 		t.Fatal("a killed server answers")
 	}
 	cluster.Restart(t)
@@ -39,7 +39,7 @@ func run(t *testing.T, url, statement string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(t.Context())
+	defer func() { _ = conn.Close(t.Context()) }()
 	if _, err := conn.Exec(t.Context(), statement); err != nil {
 		t.Fatal(err)
 	}

@@ -163,7 +163,7 @@ func query(t *testing.T, url, statement string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(t.Context())
+	defer func() { _ = conn.Close(t.Context()) }()
 	rows, err := conn.Query(t.Context(), statement)
 	if err != nil {
 		t.Fatal(err)

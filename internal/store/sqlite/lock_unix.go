@@ -21,7 +21,7 @@ func lockDir(dir string) (*os.File, error) {
 	if err == nil {
 		return file, nil
 	}
-	file.Close()
+	_ = file.Close() // it was not locked
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return nil, errInUse(dir)
 	}

@@ -20,7 +20,7 @@ func lockDir(dir string) (*os.File, error) {
 	if err == nil {
 		return file, nil
 	}
-	file.Close()
+	_ = file.Close() // it was not locked
 	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
 		return nil, errInUse(dir)
 	}

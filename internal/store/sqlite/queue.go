@@ -17,7 +17,7 @@ import (
 func (s *Store) fenced(ctx context.Context, verb string, node waypost.NodeID, work func(context.Context, *sql.Tx) error) error {
 	err := s.Update(ctx, verb, func(ctx context.Context, tx *sql.Tx) error {
 		var live int
-		err := tx.StmtContext(ctx, s.hot.lease).QueryRowContext(ctx, int64(node), sqlstore.Millis(s.Now())).Scan(&live)
+		err := queryRow(ctx, tx, s.hot.lease, int64(node), sqlstore.Millis(s.Now())).Scan(&live)
 		if errors.Is(err, sql.ErrNoRows) {
 			return store.ErrLeaseLost
 		}
@@ -107,11 +107,11 @@ func (s *Store) countRepeats(ctx context.Context, tx *sql.Tx, batch []store.Arri
 		if !receipts[i].Duplicate {
 			continue
 		}
-		err := tx.StmtContext(ctx, s.hot.firstSeen).QueryRowContext(ctx, batch[i].DedupeKey).Scan(&receipts[i].Event)
+		err := queryRow(ctx, tx, s.hot.firstSeen, batch[i].DedupeKey).Scan(&receipts[i].Event)
 		if err != nil {
 			return fmt.Errorf("find first event: %w", err)
 		}
-		if _, err := tx.StmtContext(ctx, s.hot.repeat).ExecContext(ctx, int64(receipts[i].Event), now); err != nil {
+		if _, err := exec(ctx, tx, s.hot.repeat, int64(receipts[i].Event), now); err != nil {
 			return err
 		}
 	}
@@ -139,7 +139,7 @@ func (s *Store) Take(ctx context.Context, node waypost.NodeID, endpoint waypost.
 }
 
 func (s *Store) due(ctx context.Context, tx *sql.Tx, endpoint waypost.EndpointID, now time.Time, limit int) ([]store.Owed, error) {
-	rows, err := tx.StmtContext(ctx, s.hot.due).QueryContext(ctx, int64(endpoint), sqlstore.Millis(now), limit)
+	rows, err := query(ctx, tx, s.hot.due, int64(endpoint), sqlstore.Millis(now), limit)
 	if err != nil {
 		return nil, err
 	}

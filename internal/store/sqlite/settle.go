@@ -110,8 +110,7 @@ func (w *settlement) putOff(ctx context.Context, r *store.Result) (bool, error) 
 	if r.InHand {
 		holder = w.node
 	}
-	result, err := w.tx.StmtContext(ctx, w.store.hot.putOff).ExecContext(ctx,
-		int64(holder), sqlstore.Millis(r.At), r.Step, sqlstore.Attempts(r, 0),
+	result, err := exec(ctx, w.tx, w.store.hot.putOff, int64(holder), sqlstore.Millis(r.At), r.Step, sqlstore.Attempts(r, 0),
 		int64(r.Delivery.Event), int64(r.Delivery.Endpoint), int64(w.node))
 	if err != nil {
 		return false, err
@@ -171,6 +170,6 @@ func (w *settlement) follow(ctx context.Context, id waypost.DeliveryID, next sto
 		return sqlstore.Exhaust(ctx, w.tx, id, waypost.ReasonMainFailed, at)
 	}
 	w.released = append(w.released, id.Endpoint)
-	_, err := w.tx.StmtContext(ctx, w.store.hot.release).ExecContext(ctx, sqlstore.Millis(at), int64(id.Event), int64(id.Endpoint))
+	_, err := exec(ctx, w.tx, w.store.hot.release, sqlstore.Millis(at), int64(id.Event), int64(id.Endpoint))
 	return err
 }

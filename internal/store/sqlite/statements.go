@@ -47,17 +47,18 @@ WHERE endpoint_id = ? AND node_id = 0 AND after_endpoint = 0 AND due <= ?
 ORDER BY due, event_id LIMIT ?`)
 	p.bulk(&st.hand, `UPDATE deliveries SET node_id = ? WHERE (event_id, endpoint_id) IN (VALUES `, 2, `)`)
 
-	p.bulk(&st.settle, `DELETE FROM deliveries WHERE node_id = ? AND (event_id, endpoint_id) IN (VALUES `, 2, `)
+	// The pluses keep the planner from trying the partial indexes on each value of
+	// node_id and after_endpoint: it would plan these statements anew at each run,
+	// and might read through a long backlog of waiting deliveries at each flush.
+	p.bulk(&st.settle, `DELETE FROM deliveries WHERE +node_id = ? AND (event_id, endpoint_id) IN (VALUES `, 2, `)
 RETURNING event_id, endpoint_id, attempts`)
 	p.one(&st.putOff, `
 UPDATE deliveries SET node_id = ?, due = ?, step = ?, attempts = MAX(attempts, ?)
-WHERE event_id = ? AND endpoint_id = ? AND node_id = ?`)
+WHERE event_id = ? AND endpoint_id = ? AND +node_id = ?`)
 	p.bulk(&st.attempts, `
 INSERT INTO attempts (event_id, endpoint_id, n, at, duration, status, outcome, reason, detail) VALUES `, 9, ` ON CONFLICT DO NOTHING`)
 	p.bulk(&st.exhaust, `INSERT INTO exhausted (endpoint_id, event_id, at, reason, attempts) VALUES `, 5, `
 ON CONFLICT DO UPDATE SET at = excluded.at, reason = excluded.reason, attempts = excluded.attempts`)
-	// The plus keeps the index of waiting rows out of it: with it, a long backlog
-	// of waiting deliveries would be read through at each flush.
 	p.bulk(&st.waiting, `
 SELECT event_id, endpoint_id, after_endpoint FROM deliveries WHERE +after_endpoint <> 0 AND event_id IN (VALUES `, 1, `)`)
 	p.one(&st.release, `UPDATE deliveries SET after_endpoint = 0, due = ? WHERE event_id = ? AND endpoint_id = ?`)
@@ -95,7 +96,7 @@ func (p *preparer) one(into **sql.Stmt, query string) {
 	if p.err != nil {
 		return
 	}
-	if *into, p.err = p.db.PrepareContext(p.ctx, query); p.err != nil {
+	if *into, p.err = p.db.PrepareContext(p.ctx, query); p.err != nil { //nolint:sqlclosecheck // statements.close does
 		p.err = fmt.Errorf("prepare %s: %w", query, p.err)
 	}
 }
@@ -107,6 +108,20 @@ func (p *preparer) bulk(into *bulk, head string, width int, tail string) {
 		rows := strings.TrimSuffix(strings.Repeat(row+", ", size), ", ")
 		p.one(&into.statements[i], head+rows+tail)
 	}
+}
+
+// exec, query and queryRow run a prepared statement inside a transaction.
+
+func exec(ctx context.Context, tx *sql.Tx, statement *sql.Stmt, args ...any) (sql.Result, error) {
+	return tx.StmtContext(ctx, statement).ExecContext(ctx, args...) //nolint:sqlclosecheck // the transaction closes it
+}
+
+func query(ctx context.Context, tx *sql.Tx, statement *sql.Stmt, args ...any) (*sql.Rows, error) {
+	return tx.StmtContext(ctx, statement).QueryContext(ctx, args...) //nolint:sqlclosecheck // the transaction closes it
+}
+
+func queryRow(ctx context.Context, tx *sql.Tx, statement *sql.Stmt, args ...any) *sql.Row {
+	return tx.StmtContext(ctx, statement).QueryRowContext(ctx, args...)
 }
 
 // bulkSizes are how many rows one run of a statement takes. Most of the cost of a
@@ -123,7 +138,7 @@ type bulk struct {
 // values. The fixed values come before them in each run.
 func (b *bulk) exec(ctx context.Context, tx *sql.Tx, values []any, fixed ...any) error {
 	return b.each(values, func(statement *sql.Stmt, values []any) error {
-		_, err := tx.StmtContext(ctx, statement).ExecContext(ctx, append(fixed, values...)...)
+		_, err := exec(ctx, tx, statement, append(fixed, values...)...)
 		return err
 	})
 }
@@ -131,7 +146,7 @@ func (b *bulk) exec(ctx context.Context, tx *sql.Tx, values []any, fixed ...any)
 // query is exec for statements that give rows.
 func (b *bulk) query(ctx context.Context, tx *sql.Tx, scan func(*sql.Rows) error, values []any, fixed ...any) error {
 	return b.each(values, func(statement *sql.Stmt, values []any) error {
-		rows, err := tx.StmtContext(ctx, statement).QueryContext(ctx, append(fixed, values...)...)
+		rows, err := query(ctx, tx, statement, append(fixed, values...)...)
 		if err != nil {
 			return err
 		}

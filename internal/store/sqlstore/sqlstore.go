@@ -121,7 +121,7 @@ func (s *Store) update(ctx context.Context, change func(context.Context, *sql.Tx
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // it only goes back to the pool
 	if s.flavor.Uncancelable {
 		ctx = context.WithoutCancel(ctx)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -32,8 +31,7 @@ func (f *fixture) stored(id waypost.EventID) store.EventRecord {
 	return record
 }
 
-func acceptRoundTrip(t *testing.T, open Open) {
-	f := begin(t, open)
+func acceptRoundTrip(f *fixture) {
 	full := f.event()
 	bare := waypost.Event{ID: waypost.EventID(f.ids.Next()), Type: waypost.TypeUnparsed, State: waypost.EventUnparsed, Form: waypost.FormRaw}
 	receipts := f.accept(store.Arrival{Event: full}, store.Arrival{Event: bare})
@@ -44,13 +42,11 @@ func acceptRoundTrip(t *testing.T, open Open) {
 	f.kind(err, waypost.KindNotFound)
 }
 
-func acceptNothing(t *testing.T, open Open) {
-	f := begin(t, open)
+func acceptNothing(f *fixture) {
 	f.equal("receipts", f.accept(), []store.Receipt{})
 }
 
-func acceptOddText(t *testing.T, open Open) {
-	f := begin(t, open)
+func acceptOddText(f *fixture) {
 	odd, plain := f.arrival(), f.arrival()
 	odd.Event.Type, odd.Event.PhoneNumberID, odd.Event.WABAID = "whatsapp.\x00", "\xff\xfe", "a\x00b"
 	odd.Event.Body = []byte{0, 0xff, 0, '\n'}
@@ -60,22 +56,20 @@ func acceptOddText(t *testing.T, open Open) {
 	f.stored(plain.Event.ID)
 }
 
-func acceptLargeBody(t *testing.T, open Open) {
-	f := begin(t, open)
+func acceptLargeBody(f *fixture) {
 	large := f.arrival(owing(f.endpoints[0])...)
 	large.Event.Body = bytes.Repeat([]byte("0123456789abcde\x00"), 3<<20/16)
 	f.accept(large)
 	if !bytes.Equal(f.stored(large.Event.ID).Body, large.Event.Body) {
-		t.Fatal("the body read differs")
+		f.tb.Fatal("the body read differs")
 	}
 	taken := f.take(f.node, f.endpoints[0], 1)
 	if len(taken) != 1 || !bytes.Equal(taken[0].Event.Body, large.Event.Body) {
-		t.Fatal("the body taken differs")
+		f.tb.Fatal("the body taken differs")
 	}
 }
 
-func acceptSizes(t *testing.T, open Open) {
-	f := begin(t, open)
+func acceptSizes(f *fixture) {
 	total := 0
 	for _, size := range []int{1, 7, 8, 9, 31, 32, 33, 75} {
 		batch := make([]store.Arrival, size)
@@ -93,8 +87,7 @@ func acceptSizes(t *testing.T, open Open) {
 	f.backlog(f.endpoints[1], total)
 }
 
-func acceptRepeat(t *testing.T, open Open) {
-	f := begin(t, open)
+func acceptRepeat(f *fixture) {
 	key := dedupeKey(100, "once")
 	first, second, other := f.arrival(owing(f.endpoints[0])...), f.arrival(owing(f.endpoints[0])...), f.arrival()
 	first.DedupeKey, second.DedupeKey, other.DedupeKey = key, key, dedupeKey(100, "other")
@@ -111,8 +104,7 @@ func acceptRepeat(t *testing.T, open Open) {
 	f.equal("duplicates of the other", f.stored(other.Event.ID).Duplicates, 0)
 }
 
-func acceptRepeatInBatch(t *testing.T, open Open) {
-	f := begin(t, open)
+func acceptRepeatInBatch(f *fixture) {
 	key := dedupeKey(100, "once")
 	batch := []store.Arrival{f.arrival(), f.arrival(owing(f.endpoints[0])...), f.arrival(owing(f.endpoints[0])...), f.arrival()}
 	for i := range batch[1:] {
@@ -126,8 +118,7 @@ func acceptRepeatInBatch(t *testing.T, open Open) {
 	f.backlog(f.endpoints[0], 1)
 }
 
-func acceptConcurrentRepeats(t *testing.T, open Open) {
-	f := begin(t, open)
+func acceptConcurrentRepeats(f *fixture) {
 	const workers, keys = 6, 20
 	batches := make([][]store.Arrival, workers)
 	receipts := make([][]store.Receipt, workers)
@@ -141,12 +132,12 @@ func acceptConcurrentRepeats(t *testing.T, open Open) {
 		group.Go(func() {
 			var err error
 			if receipts[w], err = f.store.Accept(f.ctx(), f.node, batches[w]); err != nil {
-				t.Error(err)
+				f.tb.Error(err)
 			}
 		})
 	}
 	group.Wait()
-	if t.Failed() {
+	if f.tb.Failed() {
 		return
 	}
 	stored := map[string]waypost.EventID{}
@@ -154,7 +145,7 @@ func acceptConcurrentRepeats(t *testing.T, open Open) {
 		for i, receipt := range receipts[w] {
 			key := string(batches[w][i].DedupeKey)
 			if !receipt.Duplicate && stored[key] != 0 {
-				t.Fatalf("stored twice: %s and %s", stored[key], receipt.Event)
+				f.tb.Fatalf("stored twice: %s and %s", stored[key], receipt.Event)
 			}
 			if !receipt.Duplicate {
 				stored[key] = receipt.Event
@@ -172,14 +163,13 @@ func acceptConcurrentRepeats(t *testing.T, open Open) {
 	f.backlog(f.endpoints[0], keys)
 }
 
-func acceptAtomic(t *testing.T, open Open) {
-	f := begin(t, open)
+func acceptAtomic(f *fixture) {
 	known := f.accepted()
 	good, bad := f.arrival(owing(f.endpoints[0])...), f.arrival()
 	good.DedupeKey = dedupeKey(5, "good")
 	bad.Event.ID = known // can't be stored again
 	if _, err := f.store.Accept(f.ctx(), f.node, []store.Arrival{good, bad}); err == nil {
-		t.Fatal("an id was stored twice")
+		f.tb.Fatal("an id was stored twice")
 	}
 	_, err := f.store.Event(f.ctx(), good.Event.ID)
 	f.kind(err, waypost.KindNotFound)
@@ -188,17 +178,15 @@ func acceptAtomic(t *testing.T, open Open) {
 	f.equal("receipts", f.accept(good), []store.Receipt{{Event: good.Event.ID}})
 }
 
-func acceptOwedTwice(t *testing.T, open Open) {
-	f := begin(t, open)
+func acceptOwedTwice(f *fixture) {
 	event := f.accepted(append(inHand(f.endpoints[0]), owing(f.endpoints[0])...)...)
 	f.backlog(f.endpoints[0], 1)
 	if lost := f.settle(f.delivered(waypost.DeliveryID{Event: event, Endpoint: f.endpoints[0]}, 1)).Lost; len(lost) > 0 {
-		t.Fatal("the first mention counts, and that one was in hand")
+		f.tb.Fatal("the first mention counts, and that one was in hand")
 	}
 }
 
-func acceptReopen(t *testing.T, open Open) {
-	f := begin(t, open)
+func acceptReopen(f *fixture) {
 	arrival := f.arrival(append(inHand(f.endpoints[0]), owing(f.endpoints[1])...)...)
 	arrival.DedupeKey = dedupeKey(9, "kept")
 	f.accept(arrival)
@@ -207,11 +195,11 @@ func acceptReopen(t *testing.T, open Open) {
 	f.must(f.store.Leave(f.ctx(), f.node, time.Now()))
 	f.must(f.store.Close())
 
-	f.store = f.open(t)
+	f.store = f.open(f.tb)
 	next, _, floor, err := f.store.Join(f.ctx(), time.Hour, time.Now())
 	f.must(err)
 	if next == f.node {
-		t.Fatal("a node id was used again")
+		f.tb.Fatal("a node id was used again")
 	}
 	f.node = next
 	f.equal("floor", waypost.EventID(floor), arrival.Event.ID)
@@ -219,7 +207,7 @@ func acceptReopen(t *testing.T, open Open) {
 	for _, endpoint := range f.endpoints[:2] {
 		taken := f.take(f.node, endpoint, 10)
 		if len(taken) != 1 {
-			t.Fatalf("%d deliveries are due, want 1", len(taken))
+			f.tb.Fatalf("%d deliveries are due, want 1", len(taken))
 		}
 		f.equal("taken event", *taken[0].Event, arrival.Event)
 	}

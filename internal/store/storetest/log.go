@@ -1,8 +1,6 @@
 package storetest
 
 import (
-	"testing"
-
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -20,8 +18,7 @@ var logTests = []test{
 	{"attempts in order", logAttempts},
 }
 
-func logEventPages(t *testing.T, open Open) {
-	f := begin(t, open)
+func logEventPages(f *fixture) {
 	var want []waypost.EventID
 	for range 7 {
 		want = append([]waypost.EventID{f.accepted()}, want...)
@@ -34,7 +31,7 @@ func logEventPages(t *testing.T, open Open) {
 		f.equal("page", len(page), size)
 		for _, e := range page {
 			if e.Body != nil {
-				t.Fatal("a listed event has a body")
+				f.tb.Fatal("a listed event has a body")
 			}
 			got = append(got, e.ID)
 		}
@@ -48,8 +45,7 @@ func logEventPages(t *testing.T, open Open) {
 	f.equal("listed event", page, []waypost.Event{full})
 }
 
-func logEventFilters(t *testing.T, open Open) {
-	f := begin(t, open)
+func logEventFilters(f *fixture) {
 	batch := make([]store.Arrival, 6)
 	for i := range batch {
 		batch[i] = f.arrival()
@@ -92,8 +88,7 @@ func logEventFilters(t *testing.T, open Open) {
 	}
 }
 
-func logEventWalk(t *testing.T, open Open) {
-	f := begin(t, open)
+func logEventWalk(f *fixture) {
 	needle := f.arrival()
 	needle.Event.Type = "whatsapp.needle"
 	batch := []store.Arrival{needle}
@@ -106,7 +101,7 @@ func logEventWalk(t *testing.T, open Open) {
 	page, err := f.store.Events(f.ctx(), store.EventFilter{Type: "whatsapp.needle", Limit: 10})
 	f.must(err)
 	if len(page) != 1 || page[0].ID != needle.Event.ID {
-		t.Fatalf("found %d events, want the needle", len(page))
+		f.tb.Fatalf("found %d events, want the needle", len(page))
 	}
 }
 
@@ -143,8 +138,7 @@ func deliveryIDs(list []waypost.Delivery) []waypost.DeliveryID {
 	return ids
 }
 
-func logDeliveryStates(t *testing.T, open Open) {
-	f := begin(t, open)
+func logDeliveryStates(f *fixture) {
 	for state, ids := range scene(f) {
 		f.equal(string(state), deliveryIDs(f.list(store.DeliveryFilter{State: state})), ids)
 		for _, endpoint := range f.endpoints[:2] {
@@ -166,8 +160,7 @@ func logDeliveryStates(t *testing.T, open Open) {
 	f.equal("unknown endpoint", f.list(store.DeliveryFilter{EndpointID: 5}), []waypost.Delivery{})
 }
 
-func logDeliveryPages(t *testing.T, open Open) {
-	f := begin(t, open)
+func logDeliveryPages(f *fixture) {
 	scene(f)
 	all := f.accepted(owing(f.endpoints...)...) // one event with several deliveries, across a page
 	for _, filter := range []store.DeliveryFilter{
@@ -187,15 +180,14 @@ func logDeliveryPages(t *testing.T, open Open) {
 		for i := 1; i < len(whole); i++ {
 			a, b := whole[i-1], whole[i]
 			if a.Event < b.Event || (a.Event == b.Event && a.Endpoint <= b.Endpoint) {
-				t.Fatalf("%s comes before %s", a, b)
+				f.tb.Fatalf("%s comes before %s", a, b)
 			}
 		}
 	}
 	f.equal("all", len(f.list(store.DeliveryFilter{})), 12+len(f.endpoints))
 }
 
-func logHeld(t *testing.T, open Open) {
-	f := begin(t, open)
+func logHeld(f *fixture) {
 	a := f.endpoints[0]
 	event := f.accepted(owing(a)...)
 	for _, c := range []struct {
@@ -216,8 +208,7 @@ func logHeld(t *testing.T, open Open) {
 	}
 }
 
-func logDeliveredWalk(t *testing.T, open Open) {
-	f := begin(t, open)
+func logDeliveredWalk(f *fixture) {
 	first := f.handed(f.endpoints[0])
 	f.settle(f.delivered(first, 1))
 	hay := make([]store.Arrival, 4100)
@@ -233,8 +224,7 @@ func logDeliveredWalk(t *testing.T, open Open) {
 	f.equal("received before", deliveryIDs(f.list(filter)), []waypost.DeliveryID{first})
 }
 
-func logAttempts(t *testing.T, open Open) {
-	f := begin(t, open)
+func logAttempts(f *fixture) {
 	a, b := f.endpoints[0], f.endpoints[1]
 	event := f.accepted(inHand(a, b)...)
 	first, second := waypost.DeliveryID{Event: event, Endpoint: a}, waypost.DeliveryID{Event: event, Endpoint: b}
@@ -249,6 +239,6 @@ func logAttempts(t *testing.T, open Open) {
 		*f.attempt(second, 1, waypost.OutcomeDelivered),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Fatalf("attempts (-want +got):\n%s", diff)
+		f.tb.Fatalf("attempts (-want +got):\n%s", diff)
 	}
 }

@@ -24,10 +24,9 @@ var modelTests = []test{
 // modelQueue runs random histories against the store and against a model of a
 // few lines, and compares them after each step. The histories share one store,
 // and each has nodes and endpoints of its own.
-func modelQueue(t *testing.T, open Open) {
-	f := begin(t, open)
-	fewerChecks(t)
-	rapid.Check(t, func(rt *rapid.T) {
+func modelQueue(f *fixture) {
+	fewerChecks(f.tb)
+	rapid.Check(f.tb, func(rt *rapid.T) {
 		m := newModel(rt, f)
 		rt.Repeat(map[string]func(*rapid.T){
 			"accept": m.accept,
@@ -45,16 +44,16 @@ func modelQueue(t *testing.T, open Open) {
 
 // fewerChecks has rapid make fewer histories than it would by itself, unless the
 // command line says how many: each takes a database's time.
-func fewerChecks(t *testing.T) {
-	t.Helper()
+func fewerChecks(tb testing.TB) {
+	tb.Helper()
 	const name = "rapid.checks"
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
 	if given {
 		return
 	}
-	if err := flag.Set(name, "20"); err != nil {
-		t.Fatal(err)
+	if err := flag.Set(name, "15"); err != nil {
+		tb.Fatal(err)
 	}
 }
 

@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -19,11 +18,10 @@ var nodeTests = []test{
 	{"what is adopted is due at once", nodeAdoptedDue},
 }
 
-func nodeJoin(t *testing.T, open Open) {
-	f := begin(t, open)
+func nodeJoin(f *fixture) {
 	second, slot := f.join()
 	if second == f.node || slot == 0 {
-		t.Fatalf("node %s in slot %d beside %s in slot 0", second, slot, f.node)
+		f.tb.Fatalf("node %s in slot %d beside %s in slot 0", second, slot, f.node)
 	}
 	f.must(f.store.Leave(f.ctx(), f.node, time.Now()))
 	event := f.event()
@@ -32,13 +30,12 @@ func nodeJoin(t *testing.T, open Open) {
 	third, slot, floor, err := f.store.Join(f.ctx(), time.Hour, time.Now())
 	f.must(err)
 	if third == f.node || third == second || slot != 0 {
-		t.Fatalf("node %s in slot %d, want a new one in slot 0", third, slot)
+		f.tb.Fatalf("node %s in slot %d, want a new one in slot 0", third, slot)
 	}
 	f.equal("floor", floor, int64(event.ID))
 }
 
-func nodeJoinTogether(t *testing.T, open Open) {
-	f := begin(t, open)
+func nodeJoinTogether(f *fixture) {
 	const total = 8
 	nodes := make([]waypost.NodeID, total)
 	slots := make([]int, total)
@@ -47,7 +44,7 @@ func nodeJoinTogether(t *testing.T, open Open) {
 		group.Go(func() {
 			var err error
 			if nodes[i], slots[i], _, err = f.store.Join(f.ctx(), time.Hour, time.Now()); err != nil {
-				t.Error(err)
+				f.tb.Error(err)
 			}
 		})
 	}
@@ -55,14 +52,13 @@ func nodeJoinTogether(t *testing.T, open Open) {
 	seenNodes, seenSlots := map[waypost.NodeID]bool{f.node: true}, map[int]bool{0: true}
 	for i := range total {
 		if seenNodes[nodes[i]] || seenSlots[slots[i]] {
-			t.Fatalf("node %s and slot %d were given twice", nodes[i], slots[i])
+			f.tb.Fatalf("node %s and slot %d were given twice", nodes[i], slots[i])
 		}
 		seenNodes[nodes[i]], seenSlots[slots[i]] = true, true
 	}
 }
 
-func nodeLeave(t *testing.T, open Open) {
-	f := begin(t, open)
+func nodeLeave(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	f.must(f.store.Leave(f.ctx(), f.node, time.Now()))
 	_, err := f.store.Accept(f.ctx(), f.node, []store.Arrival{f.arrival()})
@@ -73,8 +69,7 @@ func nodeLeave(t *testing.T, open Open) {
 	f.equal("taken", events(f.take(next, f.endpoints[0], 10)), []waypost.EventID{id.Event})
 }
 
-func nodeLost(t *testing.T, open Open) {
-	f := begin(t, open)
+func nodeLost(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	f.expire(f.node)
 	f.leaseLost(f.store.Renew(f.ctx(), f.node, time.Hour, time.Now()))
@@ -92,8 +87,7 @@ func nodeLost(t *testing.T, open Open) {
 	f.equal("receipt", f.accept(lost)[0], store.Receipt{Event: lost.Event.ID})
 }
 
-func nodeAdopt(t *testing.T, open Open) {
-	f := begin(t, open)
+func nodeAdopt(f *fixture) {
 	a := f.endpoints[0]
 	mine := f.handed(a)
 	other, _ := f.join()
@@ -101,7 +95,7 @@ func nodeAdopt(t *testing.T, open Open) {
 	f.accepted(owing(a)...)
 	f.equal("taken by the other", len(f.take(other, a, 10)), 2)
 	adopt := func(want int) {
-		t.Helper()
+		f.tb.Helper()
 		n, err := f.store.Adopt(f.ctx(), time.Now())
 		f.must(err)
 		f.equal("adopted", n, want)
@@ -114,8 +108,7 @@ func nodeAdopt(t *testing.T, open Open) {
 	f.equal("lost", f.settle(f.delivered(mine, 1)).Lost, []int{})
 }
 
-func nodeJoinAdopts(t *testing.T, open Open) {
-	f := begin(t, open)
+func nodeJoinAdopts(f *fixture) {
 	f.handed(f.endpoints[0])
 	f.expire(f.node)
 	next, slot := f.join()
@@ -123,8 +116,7 @@ func nodeJoinAdopts(t *testing.T, open Open) {
 	f.equal("taken", len(f.take(next, f.endpoints[0], 10)), 1)
 }
 
-func nodeAdoptedDue(t *testing.T, open Open) {
-	f := begin(t, open)
+func nodeAdoptedDue(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	retry := f.putOff(id, 1, f.now.Add(time.Hour))
 	retry.InHand = true

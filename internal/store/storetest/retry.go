@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"testing"
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -22,8 +21,7 @@ var retryTests = []test{
 	{"drop leaves what is young or in hand", dropSpares},
 }
 
-func retryExhausted(t *testing.T, open Open) {
-	f := begin(t, open)
+func retryExhausted(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	f.settle(f.exhausted(id, 3))
 	now := f.now.Add(time.Hour)
@@ -35,56 +33,51 @@ func retryExhausted(t *testing.T, open Open) {
 	taken, err := f.store.Take(f.ctx(), f.node, id.Endpoint, now, 10)
 	f.must(err)
 	if len(taken) != 1 || taken[0].Attempts != 3 || taken[0].Step != 0 {
-		t.Fatalf("took %+v, want one with 3 attempts and the ladder at the start", taken)
+		f.tb.Fatalf("took %+v, want one with 3 attempts and the ladder at the start", taken)
 	}
 	f.settle(f.exhausted(id, 4))
 	f.equal("attempts", f.delivery(id.Event, id.Endpoint).Attempts, 4)
 }
 
-func retryDelivered(t *testing.T, open Open) {
-	f := begin(t, open)
+func retryDelivered(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	f.settle(f.delivered(id, 2))
 	f.must(f.store.Retry(f.ctx(), id, f.now))
 	f.state(id.Event, id.Endpoint, waypost.DeliveryPending)
 	taken := f.take(f.node, id.Endpoint, 1)
 	if len(taken) != 1 || taken[0].Attempts != 2 {
-		t.Fatalf("took %+v, want one with 2 attempts", taken)
+		f.tb.Fatalf("took %+v, want one with 2 attempts", taken)
 	}
 	f.settle(f.exhausted(id, 3))
 	f.state(id.Event, id.Endpoint, waypost.DeliveryExhausted)
 }
 
-func retryPending(t *testing.T, open Open) {
-	f := begin(t, open)
+func retryPending(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	retry := f.putOff(id, 2, f.now.Add(time.Hour))
 	f.settle(retry)
 	f.must(f.store.Retry(f.ctx(), id, f.now))
 	taken := f.take(f.node, id.Endpoint, 1)
 	if len(taken) != 1 || taken[0].Step != 2 || taken[0].Attempts != 2 {
-		t.Fatalf("took %+v, want one that goes on with its ladder", taken)
+		f.tb.Fatalf("took %+v, want one that goes on with its ladder", taken)
 	}
 }
 
-func retryInHand(t *testing.T, open Open) {
-	f := begin(t, open)
+func retryInHand(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	f.must(f.store.Retry(f.ctx(), id, f.now))
 	f.equal("taken", len(f.take(f.node, id.Endpoint, 10)), 0)
 	f.equal("lost", f.settle(f.delivered(id, 1)).Lost, []int{})
 }
 
-func retryWaiting(t *testing.T, open Open) {
-	f := begin(t, open)
+func retryWaiting(f *fixture) {
 	event, main := f.clones()
 	f.must(f.store.Retry(f.ctx(), waypost.DeliveryID{Event: event, Endpoint: f.endpoints[1]}, f.now))
 	f.equal("taken", len(f.take(f.node, f.endpoints[1], 10)), 1)
 	f.equal("released", f.settle(f.delivered(main, 1)).Released, f.endpoints[2:])
 }
 
-func retryMissing(t *testing.T, open Open) {
-	f := begin(t, open)
+func retryMissing(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	f.settle(f.exhausted(id, 1))
 	for _, missing := range []waypost.DeliveryID{
@@ -98,8 +91,7 @@ func retryMissing(t *testing.T, open Open) {
 	f.kind(f.store.Retry(f.ctx(), id, f.now), waypost.KindNotFound)
 }
 
-func oweAdds(t *testing.T, open Open) {
-	f := begin(t, open)
+func oweAdds(f *fixture) {
 	a, b, c := f.endpoints[0], f.endpoints[1], f.endpoints[2]
 	event := f.accepted(inHand(a, b)...)
 	f.settle(f.exhausted(waypost.DeliveryID{Event: event, Endpoint: b}, 5))
@@ -110,15 +102,14 @@ func oweAdds(t *testing.T, open Open) {
 		taken, err := f.store.Take(f.ctx(), f.node, endpoint, now, 10)
 		f.must(err)
 		if len(taken) != 1 || taken[0].Attempts != attempts {
-			t.Fatalf("took %+v, want one with %d attempts", taken, attempts)
+			f.tb.Fatalf("took %+v, want one with %d attempts", taken, attempts)
 		}
 		f.state(event, endpoint, waypost.DeliveryPending)
 	}
 	f.kind(f.store.Owe(f.ctx(), event+1, owing(a), now), waypost.KindNotFound)
 }
 
-func oweWaiting(t *testing.T, open Open) {
-	f := begin(t, open)
+func oweWaiting(f *fixture) {
 	a, b := f.endpoints[0], f.endpoints[1]
 	event := f.accepted()
 	f.must(f.store.Owe(f.ctx(), event, []store.Owing{{Endpoint: b, After: a}, {Endpoint: a}}, f.now))
@@ -132,8 +123,7 @@ func oweWaiting(t *testing.T, open Open) {
 	f.equal("without its main one", len(f.take(f.node, b, 10)), 1)
 }
 
-func rerouteOnce(t *testing.T, open Open) {
-	f := begin(t, open)
+func rerouteOnce(f *fixture) {
 	lost, routed := f.arrival(), f.arrival()
 	lost.Event.State, lost.Event.TenantID, lost.Event.NumberID = waypost.EventUnrouted, 0, 0
 	f.accept(lost, routed)
@@ -145,8 +135,7 @@ func rerouteOnce(t *testing.T, open Open) {
 	f.kind(f.store.Reroute(f.ctx(), routed.Event.ID+1, f.tenant, 44), waypost.KindNotFound)
 }
 
-func dropParts(t *testing.T, open Open) {
-	f := begin(t, open)
+func dropParts(f *fixture) {
 	a := f.endpoints[0]
 	var last waypost.EventID
 	for range 5 {
@@ -166,8 +155,7 @@ func dropParts(t *testing.T, open Open) {
 	f.backlog(a, 1)
 }
 
-func dropSpares(t *testing.T, open Open) {
-	f := begin(t, open)
+func dropSpares(f *fixture) {
 	a := f.endpoints[0]
 	old, held, young := f.accepted(owing(a)...), f.handed(a), f.accepted(owing(a)...)
 	n, err := f.store.Drop(f.ctx(), a, young, waypost.ReasonExpired, f.now, 100)

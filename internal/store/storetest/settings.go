@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -43,8 +42,7 @@ func (f *fixture) revision() int64 {
 	return revision
 }
 
-func settingsTenant(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsTenant(f *fixture) {
 	want := waypost.Tenant{
 		ID: waypost.TenantID(f.ids.Next()), Name: "Café", Reference: "ref-1", CreatedAt: f.now,
 		Secrets: map[string]waypost.Secret{"360dialog": "platform secret"},
@@ -68,8 +66,7 @@ func settingsTenant(t *testing.T, open Open) {
 	f.kind(err, waypost.KindNotFound)
 }
 
-func settingsNumber(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsNumber(f *fixture) {
 	want := waypost.Number{
 		ID: waypost.NumberID(f.ids.Next()), TenantID: f.tenant, Phone: "972501234567", PhoneNumberID: "106540352242922",
 		WABAID: "102290129340398", Reference: "r", AccessToken: "graph token", Lifecycle: waypost.LifecycleReady,
@@ -105,8 +102,7 @@ func settingsNumber(t *testing.T, open Open) {
 	f.kind(err, waypost.KindNotFound)
 }
 
-func settingsSource(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsSource(f *fixture) {
 	want := waypost.Source{
 		ID: waypost.SourceID(f.ids.Next()), Name: "default", Kind: waypost.SourceMeta, TenantID: f.tenant, NumberID: 3,
 		Secrets: []waypost.Secret{"new", "old"}, VerifyToken: "verify", CreatedAt: f.now,
@@ -132,8 +128,7 @@ func settingsSource(t *testing.T, open Open) {
 	f.equal("sources", len(f.changes(0).Sources), 2)
 }
 
-func settingsEndpoint(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsEndpoint(f *fixture) {
 	timeout, success := 7*time.Second, waypost.Success2xx
 	want := waypost.Endpoint{
 		ID: waypost.EndpointID(f.ids.Next()), TenantID: f.tenant, NumberID: 5, WABAID: "w", Dialect: "360dialog", Slot: "number",
@@ -168,24 +163,22 @@ func settingsEndpoint(t *testing.T, open Open) {
 	changed := f.changes(since).Endpoints
 	f.equal("changed", changed, []waypost.Endpoint{want})
 	if schedule := changed[0].Policy.Schedule; schedule == nil || *schedule == nil {
-		t.Fatal("an empty schedule became an absent one")
+		f.tb.Fatal("an empty schedule became an absent one")
 	}
 	_, err = f.store.UpdateEndpoint(f.ctx(), want.ID+1, edit)
 	f.kind(err, waypost.KindNotFound)
 }
 
-func settingsSlot(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsSlot(f *fixture) {
 	place := func(e *waypost.Endpoint) { e.Dialect, e.Slot, e.NumberID = "whizard", "number", 8 }
-	create := func(change func(*waypost.Endpoint)) (waypost.EndpointID, error) {
+	create := func(change func(*waypost.Endpoint)) error {
 		e := waypost.Endpoint{ID: waypost.EndpointID(f.ids.Next()), TenantID: f.tenant, State: waypost.EndpointActive}
 		place(&e)
 		change(&e)
-		return e.ID, f.store.CreateEndpoint(f.ctx(), e)
+		return f.store.CreateEndpoint(f.ctx(), e)
 	}
 	first := f.endpoint(place)
-	_, err := create(func(*waypost.Endpoint) {})
-	f.kind(err, waypost.KindConflict)
+	f.kind(create(func(*waypost.Endpoint) {}), waypost.KindConflict)
 	for name, elsewhere := range map[string]func(*waypost.Endpoint){
 		"tenant":  func(e *waypost.Endpoint) { e.TenantID++ },
 		"number":  func(e *waypost.Endpoint) { e.NumberID++ },
@@ -194,27 +187,26 @@ func settingsSlot(t *testing.T, open Open) {
 		"slot":    func(e *waypost.Endpoint) { e.Slot = "waba" },
 		"none":    func(e *waypost.Endpoint) { e.Slot = "" },
 	} {
-		if _, err := create(elsewhere); err != nil {
-			t.Fatalf("another %s: %v", name, err)
+		if err := create(elsewhere); err != nil {
+			f.tb.Fatalf("another %s: %v", name, err)
 		}
 	}
 	other := f.endpoint(func(e *waypost.Endpoint) { place(e); e.Slot = "multi:x" })
-	_, err = f.store.UpdateEndpoint(f.ctx(), other, func(e *waypost.Endpoint) error {
+	_, err := f.store.UpdateEndpoint(f.ctx(), other, func(e *waypost.Endpoint) error {
 		e.Slot = "number"
 		return nil
 	})
 	f.kind(err, waypost.KindConflict)
 
 	f.editEndpoint(first, func(e *waypost.Endpoint) { e.DeletedAt = f.now })
-	if _, err := create(func(*waypost.Endpoint) {}); err != nil {
-		t.Fatalf("the slot of a deleted endpoint: %v", err)
+	if err := create(func(*waypost.Endpoint) {}); err != nil {
+		f.tb.Fatalf("the slot of a deleted endpoint: %v", err)
 	}
 	_, err = f.store.UpdateEndpoint(f.ctx(), first, func(*waypost.Endpoint) error { return nil })
 	f.kind(err, waypost.KindNotFound)
 }
 
-func settingsChanges(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsChanges(f *fixture) {
 	start := f.revision()
 	f.equal("nothing new", f.changes(start), store.Changes{Revision: start})
 
@@ -223,7 +215,7 @@ func settingsChanges(t *testing.T, open Open) {
 	f.editEndpoint(f.endpoints[2], func(e *waypost.Endpoint) { e.DeletedAt = f.now })
 	end := f.revision()
 	if start >= middle || middle >= end {
-		t.Fatalf("revisions %d, %d, %d do not ascend", start, middle, end)
+		f.tb.Fatalf("revisions %d, %d, %d do not ascend", start, middle, end)
 	}
 	for _, c := range []struct {
 		since int64
@@ -240,7 +232,7 @@ func settingsChanges(t *testing.T, open Open) {
 		for _, e := range changes.Endpoints {
 			ids = append(ids, e.ID)
 			if e.ID == f.endpoints[2] && !e.DeletedAt.Equal(f.now) {
-				t.Fatalf("deleted at %s, want %s", e.DeletedAt, f.now)
+				f.tb.Fatalf("deleted at %s, want %s", e.DeletedAt, f.now)
 			}
 		}
 		f.equal("changed endpoints", ids, c.want)
@@ -248,8 +240,7 @@ func settingsChanges(t *testing.T, open Open) {
 	f.equal("tenants from the start", len(f.changes(0).Tenants), 1)
 }
 
-func settingsDeletedOwed(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsDeletedOwed(f *fixture) {
 	a, b := f.endpoints[0], f.endpoints[1] // the third is owed nothing
 	f.accepted(store.Owing{Endpoint: a, InHand: true}, store.Owing{Endpoint: b, After: a})
 	for _, id := range f.endpoints {
@@ -262,8 +253,7 @@ func settingsDeletedOwed(t *testing.T, open Open) {
 	f.equal("endpoints", ids, []waypost.EndpointID{a, b})
 }
 
-func settingsConcurrentEdits(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsConcurrentEdits(f *fixture) {
 	start := f.revision()
 	number := waypost.Number{ID: waypost.NumberID(f.ids.Next()), TenantID: f.tenant}
 	f.must(f.store.CreateNumber(f.ctx(), number))
@@ -277,7 +267,7 @@ func settingsConcurrentEdits(t *testing.T, open Open) {
 					return nil
 				})
 				if err != nil {
-					t.Error(err)
+					f.tb.Error(err)
 				}
 			}
 		})
@@ -287,8 +277,7 @@ func settingsConcurrentEdits(t *testing.T, open Open) {
 	f.equal("revision", f.revision(), start+1+workers*edits)
 }
 
-func settingsRefusedEdit(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsRefusedEdit(f *fixture) {
 	start := f.revision()
 	refusal := errors.New("no")
 	_, err := f.store.UpdateEndpoint(f.ctx(), f.endpoints[0], func(e *waypost.Endpoint) error {
@@ -296,7 +285,7 @@ func settingsRefusedEdit(t *testing.T, open Open) {
 		return refusal
 	})
 	if !errors.Is(err, refusal) {
-		t.Fatalf("error is %v, want the refusal", err)
+		f.tb.Fatalf("error is %v, want the refusal", err)
 	}
 	f.equal("changes", f.changes(start), store.Changes{Revision: start})
 	_, err = f.store.UpdateEndpoint(f.ctx(), f.endpoints[0], func(*waypost.Endpoint) error {
@@ -326,8 +315,7 @@ func (f *fixture) living(want ...waypost.Key) {
 	}
 }
 
-func settingsKeys(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsKeys(f *fixture) {
 	start := f.revision()
 	whole := f.key("whole", func(*waypost.Key) {})
 	one := f.key("one", func(k *waypost.Key) { k.NumberID = 1 })
@@ -351,8 +339,7 @@ func settingsKeys(t *testing.T, open Open) {
 	f.equal("revision", f.revision(), start+6)
 }
 
-func settingsTokens(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsTokens(f *fixture) {
 	token := func(text string, created, expires time.Duration) waypost.Key {
 		k := f.key(text, func(k *waypost.Key) {
 			k.CreatedAt, k.ExpiresAt = f.now.Add(created), f.now.Add(expires)
@@ -372,8 +359,7 @@ func settingsTokens(t *testing.T, open Open) {
 	f.living(next)
 }
 
-func settingsAccount(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsAccount(f *fixture) {
 	account := func(text string, number waypost.NumberID) waypost.Key {
 		return f.key(text, func(k *waypost.Key) { k.Account, k.NumberID = "client-1", number })
 	}
@@ -384,10 +370,9 @@ func settingsAccount(t *testing.T, open Open) {
 	f.living(replaced)
 }
 
-func settingsValues(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsValues(f *fixture) {
 	value := func(want string) {
-		t.Helper()
+		f.tb.Helper()
 		got, err := f.store.Value(f.ctx(), "admin_token")
 		f.must(err)
 		f.equal("value", got, want)
@@ -401,24 +386,22 @@ func settingsValues(t *testing.T, open Open) {
 	}
 }
 
-func settingsPing(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsPing(f *fixture) {
 	start := f.revision()
 	f.must(f.store.Ping(f.ctx()))
 	f.must(f.store.Ping(f.ctx()))
 	f.equal("revision", f.revision(), start)
 	f.must(f.store.Close())
 	if err := f.store.Ping(f.ctx()); err == nil {
-		t.Fatal("a closed store answers")
+		f.tb.Fatal("a closed store answers")
 	}
 	f.must(f.store.Close())
 }
 
-func settingsNotices(t *testing.T, open Open) {
-	f := begin(t, open)
+func settingsNotices(f *fixture) {
 	notices := f.store.Notices()
 	if notices == nil {
-		t.Skip("this store has one node at most")
+		f.tb.Skip("this store has one node at most")
 	}
 	id := f.handed(f.endpoints[0])
 	for name, act := range map[string]func() error{
@@ -433,7 +416,7 @@ func settingsNotices(t *testing.T, open Open) {
 		select {
 		case <-notices:
 		case <-time.After(10 * time.Second):
-			t.Fatalf("no notice of %s", name)
+			f.tb.Fatalf("no notice of %s", name)
 		}
 	}
 }

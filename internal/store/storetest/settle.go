@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -36,8 +35,7 @@ func (f *fixture) attempts(event waypost.EventID) []waypost.Attempt {
 	return attempts
 }
 
-func settleDelivered(t *testing.T, open Open) {
-	f := begin(t, open)
+func settleDelivered(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	f.state(id.Event, id.Endpoint, waypost.DeliveryPending)
 	f.equal("settled", f.settle(f.delivered(id, 1)), store.Settled{})
@@ -48,8 +46,7 @@ func settleDelivered(t *testing.T, open Open) {
 	f.backlog(id.Endpoint, 0)
 }
 
-func settleExhausted(t *testing.T, open Open) {
-	f := begin(t, open)
+func settleExhausted(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	f.settle(f.exhausted(id, 3))
 	f.equal("delivery", f.delivery(id.Event, id.Endpoint), waypost.Delivery{
@@ -58,8 +55,7 @@ func settleExhausted(t *testing.T, open Open) {
 	f.backlog(id.Endpoint, 0)
 }
 
-func settleExhaustedUntried(t *testing.T, open Open) {
-	f := begin(t, open)
+func settleExhaustedUntried(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	f.settle(store.Result{Delivery: id, Next: store.NextExhausted, Reason: waypost.ReasonEncode})
 	f.equal("delivery", f.delivery(id.Event, id.Endpoint), waypost.Delivery{
@@ -68,8 +64,7 @@ func settleExhaustedUntried(t *testing.T, open Open) {
 	f.equal("attempts", f.attempts(id.Event), []waypost.Attempt{})
 }
 
-func settlePutOff(t *testing.T, open Open) {
-	f := begin(t, open)
+func settlePutOff(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	at := f.now.Add(5 * time.Minute)
 	f.settle(f.putOff(id, 1, at))
@@ -86,8 +81,7 @@ func settlePutOff(t *testing.T, open Open) {
 	f.equal("attempts", f.delivery(id.Event, id.Endpoint).Attempts, 1)
 }
 
-func settlePutOffInHand(t *testing.T, open Open) {
-	f := begin(t, open)
+func settlePutOffInHand(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	retry := f.putOff(id, 1, f.now.Add(time.Second))
 	retry.InHand = true
@@ -97,8 +91,7 @@ func settlePutOffInHand(t *testing.T, open Open) {
 	f.equal("attempts", len(f.attempts(id.Event)), 2)
 }
 
-func settleTwice(t *testing.T, open Open) {
-	f := begin(t, open)
+func settleTwice(f *fixture) {
 	quick, left := f.handed(f.endpoints[0]), f.handed(f.endpoints[1])
 	retry := f.putOff(quick, 1, f.now)
 	retry.InHand = true
@@ -110,8 +103,7 @@ func settleTwice(t *testing.T, open Open) {
 	f.state(left.Event, left.Endpoint, waypost.DeliveryPending)
 }
 
-func settleMany(t *testing.T, open Open) {
-	f := begin(t, open)
+func settleMany(f *fixture) {
 	const total = 75
 	batch := make([]store.Arrival, total)
 	results := make([]store.Result, total)
@@ -136,8 +128,7 @@ func settleMany(t *testing.T, open Open) {
 	f.backlog(f.endpoints[0], total/3)
 }
 
-func settleLost(t *testing.T, open Open) {
-	f := begin(t, open)
+func settleLost(f *fixture) {
 	mine, free, theirs := f.handed(f.endpoints[0]), f.accepted(owing(f.endpoints[0])...), f.accepted(owing(f.endpoints[1])...)
 	other, _ := f.join()
 	f.equal("taken by the other", len(f.take(other, f.endpoints[1], 1)), 1)
@@ -154,8 +145,7 @@ func settleLost(t *testing.T, open Open) {
 	f.kind(err, waypost.KindNotFound)
 }
 
-func settleRepeated(t *testing.T, open Open) {
-	f := begin(t, open)
+func settleRepeated(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	f.equal("first", f.settle(f.delivered(id, 1)).Lost, []int{})
 	f.equal("second", f.settle(f.delivered(id, 1)).Lost, []int{0})
@@ -164,8 +154,7 @@ func settleRepeated(t *testing.T, open Open) {
 
 // settleWhileLeaving lets a node give its lease back in the middle of its own
 // write-backs. Each of them counts in full or not at all.
-func settleWhileLeaving(t *testing.T, open Open) {
-	f := begin(t, open)
+func settleWhileLeaving(f *fixture) {
 	const total = 60
 	a := f.endpoints[0]
 	batch := make([]store.Arrival, total)
@@ -199,16 +188,15 @@ func settleWhileLeaving(t *testing.T, open Open) {
 	for i := range batch {
 		id := batch[i].Event.ID
 		if counted[i] == owed[id] {
-			t.Errorf("delivery %d: settled %v and owed %v", i, counted[i], owed[id])
+			f.tb.Errorf("delivery %d: settled %v and owed %v", i, counted[i], owed[id])
 		}
 		if counted[i] != (len(f.attempts(id)) == 1) {
-			t.Errorf("delivery %d: settled %v and %d attempts", i, counted[i], len(f.attempts(id)))
+			f.tb.Errorf("delivery %d: settled %v and %d attempts", i, counted[i], len(f.attempts(id)))
 		}
 	}
 }
 
-func settleNothing(t *testing.T, open Open) {
-	f := begin(t, open)
+func settleNothing(f *fixture) {
 	f.equal("settled", f.settle(), store.Settled{})
 	f.expire(f.node)
 	_, err := f.store.Settle(f.ctx(), f.node, nil)

@@ -7,11 +7,10 @@
 //
 // The heart of the suite is one sentence: each delivery is owed, in a hand, or
 // settled, and never none of them, whatever happens and in whatever order.
-// TestModel in model.go tries that with random histories.
+// The model tries that with random histories.
 package storetest
 
 import (
-	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -30,11 +29,9 @@ import (
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
-// Open opens the store that belongs to a test.
-type Open func(tb testing.TB) store.Store
-
 // Run checks a store.
 func Run(t *testing.T, open func(tb testing.TB) store.Store) {
+	t.Helper()
 	for _, area := range []struct {
 		name  string
 		tests []test
@@ -54,7 +51,7 @@ func Run(t *testing.T, open func(tb testing.TB) store.Store) {
 			for _, one := range area.tests {
 				t.Run(one.name, func(t *testing.T) {
 					t.Parallel()
-					one.run(t, open)
+					one.run(begin(t, open))
 				})
 			}
 		})
@@ -63,13 +60,13 @@ func Run(t *testing.T, open func(tb testing.TB) store.Store) {
 
 type test struct {
 	name string
-	run  func(*testing.T, Open)
+	run  func(*fixture)
 }
 
 // fixture is an open store with a node, a tenant and a few endpoints.
 type fixture struct {
 	tb        testing.TB
-	open      Open
+	open      func(testing.TB) store.Store
 	store     store.Store
 	node      waypost.NodeID
 	ids       *waypost.IDs
@@ -80,7 +77,7 @@ type fixture struct {
 
 const endpointCount = 3
 
-func begin(tb testing.TB, open Open) *fixture {
+func begin(tb testing.TB, open func(testing.TB) store.Store) *fixture {
 	tb.Helper()
 	f := &fixture{tb: tb, open: open, store: open(tb), now: time.Now().UTC().Truncate(time.Millisecond)}
 	var slot int
@@ -343,11 +340,7 @@ func PlantSecrets(tb testing.TB, s store.Store) string {
 	})
 	changes, err := s.Changes(f.ctx(), 0)
 	f.must(err)
-	var last waypost.Endpoint
-	for _, e := range changes.Endpoints {
-		last = e
-	}
-	if len(last.Secrets) != 1 || !bytes.Equal([]byte(last.Secrets[0].Value.Reveal()), []byte(planted)) {
+	if len(changes.Endpoints) != 1 || changes.Endpoints[0].Secrets[0].Value != secret {
 		tb.Fatal("the planted secret does not come back")
 	}
 	return planted

@@ -3,7 +3,6 @@ package storetest
 import (
 	"slices"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -27,8 +26,7 @@ func events(taken []store.Owed) []waypost.EventID {
 	return ids
 }
 
-func takeOrder(t *testing.T, open Open) {
-	f := begin(t, open)
+func takeOrder(f *fixture) {
 	a, b := f.endpoints[0], f.endpoints[1]
 	var ids []waypost.EventID
 	for range 4 {
@@ -49,8 +47,7 @@ func takeOrder(t *testing.T, open Open) {
 	f.equal("the other endpoint", events(f.take(f.node, b, 10)), ids)
 }
 
-func takeNotYet(t *testing.T, open Open) {
-	f := begin(t, open)
+func takeNotYet(f *fixture) {
 	a := f.endpoints[0]
 	id := waypost.DeliveryID{Event: f.accepted(inHand(a)...), Endpoint: a}
 	at := f.now.Add(time.Hour)
@@ -65,8 +62,7 @@ func takeNotYet(t *testing.T, open Open) {
 	}
 }
 
-func takeProgress(t *testing.T, open Open) {
-	f := begin(t, open)
+func takeProgress(f *fixture) {
 	a := f.endpoints[0]
 	id := waypost.DeliveryID{Event: f.accepted(inHand(a)...), Endpoint: a}
 	retry := f.putOff(id, 4, f.now)
@@ -74,19 +70,18 @@ func takeProgress(t *testing.T, open Open) {
 	f.settle(retry)
 	taken := f.take(f.node, a, 1)
 	if len(taken) != 1 || taken[0].Attempts != 4 || taken[0].Step != 2 || taken[0].Endpoint != a {
-		t.Fatalf("took %+v, want 4 attempts and step 2", taken)
+		f.tb.Fatalf("took %+v, want 4 attempts and step 2", taken)
 	}
 	f.equal("event", *taken[0].Event, f.stored(id.Event).Event)
 }
 
-func takeDue(t *testing.T, open Open) {
-	f := begin(t, open)
+func takeDue(f *fixture) {
 	a, b, c := f.endpoints[0], f.endpoints[1], f.endpoints[2]
 	first := f.accepted(append(owing(a), inHand(b)...)...)
 	f.accepted(owing(a)...)
 	f.accepted(inHand(a, c)...)
 	due := func() []store.Due {
-		t.Helper()
+		f.tb.Helper()
 		list, err := f.store.Due(f.ctx())
 		f.must(err)
 		slices.SortFunc(list, func(x, y store.Due) int { return int(x.Endpoint - y.Endpoint) })
@@ -102,8 +97,7 @@ func takeDue(t *testing.T, open Open) {
 	f.equal("due when all is taken", due(), []store.Due{{Endpoint: b, At: at}})
 }
 
-func takeExclusive(t *testing.T, open Open) {
-	f := begin(t, open)
+func takeExclusive(f *fixture) {
 	a := f.endpoints[0]
 	const total = 150
 	batch := make([]store.Arrival, total)
@@ -121,7 +115,7 @@ func takeExclusive(t *testing.T, open Open) {
 			for {
 				taken, err := f.store.Take(f.ctx(), node, a, f.later(), 7)
 				if err != nil {
-					t.Error(err)
+					f.tb.Error(err)
 					return
 				}
 				if len(taken) == 0 {
@@ -130,7 +124,7 @@ func takeExclusive(t *testing.T, open Open) {
 				mu.Lock()
 				for _, id := range events(taken) {
 					if holders[id] != 0 {
-						t.Errorf("event %s was handed out twice", id)
+						f.tb.Errorf("event %s was handed out twice", id)
 					}
 					holders[id] = node
 				}
@@ -149,8 +143,7 @@ func takeExclusive(t *testing.T, open Open) {
 	f.backlog(a, 0)
 }
 
-func takeFenced(t *testing.T, open Open) {
-	f := begin(t, open)
+func takeFenced(f *fixture) {
 	f.accepted(owing(f.endpoints[0])...)
 	f.expire(f.node)
 	_, err := f.store.Take(f.ctx(), f.node, f.endpoints[0], f.later(), 1)

@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"testing"
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -40,8 +39,7 @@ func (f *fixture) clones() (event waypost.EventID, main waypost.DeliveryID) {
 	return event, waypost.DeliveryID{Event: event, Endpoint: f.endpoints[0]}
 }
 
-func waitingReleased(t *testing.T, open Open) {
-	f := begin(t, open)
+func waitingReleased(f *fixture) {
 	event, main := f.clones()
 	result := f.delivered(main, 1)
 	settled := f.settle(result)
@@ -53,8 +51,7 @@ func waitingReleased(t *testing.T, open Open) {
 	}
 }
 
-func waitingFailed(t *testing.T, open Open) {
-	f := begin(t, open)
+func waitingFailed(f *fixture) {
 	event, main := f.clones()
 	other, _ := f.clones()
 	f.equal("released", f.settle(f.exhausted(main, 2)).Released, []waypost.EndpointID{})
@@ -68,8 +65,7 @@ func waitingFailed(t *testing.T, open Open) {
 	}
 }
 
-func waitingDropped(t *testing.T, open Open) {
-	f := begin(t, open)
+func waitingDropped(f *fixture) {
 	event, main := f.clones()
 	f.settle(f.putOff(main, 1, f.now.Add(time.Hour)))
 	n, err := f.store.Drop(f.ctx(), main.Endpoint, event+1, waypost.ReasonPurged, f.now, 10)
@@ -82,8 +78,7 @@ func waitingDropped(t *testing.T, open Open) {
 	}
 }
 
-func waitingPutOff(t *testing.T, open Open) {
-	f := begin(t, open)
+func waitingPutOff(f *fixture) {
 	_, main := f.clones()
 	f.equal("released", f.settle(f.putOff(main, 1, f.now)).Released, []waypost.EndpointID{})
 	f.equal("taken", len(f.take(f.node, f.endpoints[1], 10)), 0)
@@ -91,8 +86,7 @@ func waitingPutOff(t *testing.T, open Open) {
 	f.equal("released", f.settle(f.delivered(main, 2)).Released, f.endpoints[1:])
 }
 
-func waitingDroppedItself(t *testing.T, open Open) {
-	f := begin(t, open)
+func waitingDroppedItself(f *fixture) {
 	event, main := f.clones()
 	n, err := f.store.Drop(f.ctx(), f.endpoints[1], event+1, waypost.ReasonPurged, f.now, 10)
 	f.must(err)
@@ -101,8 +95,7 @@ func waitingDroppedItself(t *testing.T, open Open) {
 	f.equal("released", f.settle(f.delivered(main, 1)).Released, f.endpoints[2:])
 }
 
-func waitingChain(t *testing.T, open Open) {
-	f := begin(t, open)
+func waitingChain(f *fixture) {
 	a, b, c := f.endpoints[0], f.endpoints[1], f.endpoints[2]
 	chain := []store.Owing{{Endpoint: a, InHand: true}, {Endpoint: b, After: a}, {Endpoint: c, After: b}}
 	event := f.accepted(chain...)
@@ -116,16 +109,14 @@ func waitingChain(t *testing.T, open Open) {
 	f.state(event, c, waypost.DeliveryExhausted)
 }
 
-func waitingForNobody(t *testing.T, open Open) {
-	f := begin(t, open)
+func waitingForNobody(f *fixture) {
 	a, b := f.endpoints[0], f.endpoints[1]
 	f.accepted(store.Owing{Endpoint: a, After: b}, store.Owing{Endpoint: f.endpoints[2], After: f.endpoints[2]})
 	f.equal("taken", len(f.take(f.node, a, 1)), 1)
 	f.equal("taken", len(f.take(f.node, f.endpoints[2], 1)), 1)
 }
 
-func waitingAdopted(t *testing.T, open Open) {
-	f := begin(t, open)
+func waitingAdopted(f *fixture) {
 	event, main := f.clones()
 	f.must(f.store.Leave(f.ctx(), f.node, time.Now()))
 	f.node, _ = f.join()
