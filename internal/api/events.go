@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/waypost-gateway/waypost/internal/platform"
 	"github.com/waypost-gateway/waypost/internal/store"
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
@@ -51,7 +51,7 @@ type eventDetailView struct {
 	EventFields
 	Duplicates int                 `json:"duplicates" doc:"repeats that were acknowledged and not stored"`
 	Deliveries []eventDeliveryView `json:"deliveries"`
-	Payload    json.RawMessage     `json:"payload,omitempty" doc:"the body as it was received, when it is JSON"`
+	Payload    json.RawMessage     `json:"payload,omitempty" doc:"the body as it was received, when it is JSON; API keys in it are not shown"`
 	Raw        []byte              `json:"raw,omitempty" doc:"the body as it was received, when it is not JSON"`
 }
 
@@ -107,7 +107,7 @@ type publication struct {
 	TenantID       string          `json:"tenant_id"`
 	NumberID       string          `json:"number_id,omitempty"`
 	Type           string          `json:"type" doc:"lower-case words joined by dots, for example platform.whatsapp or order.paid"`
-	Data           json.RawMessage `json:"data" doc:"any JSON value; kept as it is written. For platform.* types an object with the provider's own member names"`
+	Data           json.RawMessage `json:"data" doc:"any JSON value; kept as it is written. For platform.* types an object with the provider's own member names, which is checked; whatsapp_apiKey is kept sealed and only shown to receivers"`
 	IdempotencyKey string          `json:"idempotency_key,omitempty" maxLength:"255" doc:"a repeat within 8 days gives the first id and delivers nothing"`
 }
 
@@ -139,26 +139,17 @@ func (s *service) registerEvents(r *registrar) {
 
 var dotted = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z0-9_]+)+$`)
 
-// reservedTypes have a meaning at a provider that nothing here gives them yet.
-var reservedTypes = []string{"platform.partners", "platform.package"}
-
-const platformPrefix = "platform."
-
 func (p *publication) check() error {
-	var in input
+	in := input{faults: platform.Check(p.Type, p.Data)}
 	switch {
+	case len(in.faults) > 0:
 	case !dotted.MatchString(p.Type) || len(p.Type) > 128:
 		in.refuse("type", "must be lower-case words joined by dots, for example order.paid")
 	case strings.HasPrefix(p.Type, waypost.TypeFieldPrefix):
 		in.refuse("type", "whatsapp.* types come from Meta only")
-	case slices.Contains(reservedTypes, p.Type):
-		in.refuse("type", "is reserved")
 	}
-	switch {
-	case !utf8.Valid(p.Data):
+	if !utf8.Valid(p.Data) {
 		in.refuse("data", "must be UTF-8")
-	case strings.HasPrefix(p.Type, platformPrefix) && p.Data[0] != '{':
-		in.refuse("data", "must be an object for platform.* types")
 	}
 	return in.err()
 }
@@ -242,12 +233,13 @@ func (s *service) getEvent(ctx context.Context, in *struct {
 	if view.Deliveries, err = s.eventDeliveries(ctx, id); err != nil {
 		return nil, err
 	}
+	body := platform.Redact(&record.Event)
 	switch {
 	case !in.WithBody:
-	case json.Valid(record.Body):
-		view.Payload = record.Body
+	case json.Valid(body):
+		view.Payload = body
 	default:
-		view.Raw = record.Body
+		view.Raw = body
 	}
 	return &answer[eventDetailView]{Body: view}, nil
 }

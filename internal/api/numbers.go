@@ -89,7 +89,10 @@ func (s *service) registerNumbers(r *registrar) {
 	}, s.updateNumber)
 	add(r, call{
 		method: http.MethodPost, path: "/numbers/{id}/lifecycle", id: "set-number-lifecycle",
-		summary: "Set how far a number has come",
+		summary: "Set how far a number has come, and tell its tenant",
+		detail: "Publishes a platform.whatsapp event each time it is called. With onboarded, receiving and ready the event " +
+			"carries the daily limit, if known, and the number's 99digital key; a number that never had one gets one. " +
+			"Notices of Meta's about the number or its business account move it, too.",
 	}, s.setLifecycle)
 }
 
@@ -115,8 +118,12 @@ func (s *service) setLifecycle(ctx context.Context, in *struct {
 	Body lifecycleChange
 },
 ) (*answer[numberView], error) {
-	state := waypost.Lifecycle(in.Body.State)
-	return s.changeNumber(ctx, in.ID, settings.NumberChange{Lifecycle: &state, DailyLimit: in.Body.DailyLimit})
+	id, err := waypost.ParseNumberID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.settings.SetLifecycle(ctx, id, waypost.Lifecycle(in.Body.State), in.Body.DailyLimit)
+	return shown(showNumber, &n, err)
 }
 
 func (s *service) changeNumber(ctx context.Context, text string, change settings.NumberChange) (*answer[numberView], error) {

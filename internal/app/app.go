@@ -6,6 +6,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -25,6 +26,7 @@ import (
 	"github.com/waypost-gateway/waypost/internal/media"
 	"github.com/waypost-gateway/waypost/internal/metrics"
 	"github.com/waypost-gateway/waypost/internal/node"
+	"github.com/waypost-gateway/waypost/internal/platform"
 	"github.com/waypost-gateway/waypost/internal/secret"
 	"github.com/waypost-gateway/waypost/internal/settings"
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -76,6 +78,10 @@ func (a *App) open(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
+	toldKeys, err := deriveKeys(keys, "keys that are told again")
+	if err != nil {
+		return err
+	}
 	if a.store, err = openStore(ctx, c, box, a.log); err != nil {
 		return err
 	}
@@ -97,7 +103,7 @@ func (a *App) open(ctx context.Context, options Options) error {
 	if err := a.directory.CatchUp(ctx); err != nil {
 		return err
 	}
-	a.handler = a.wire(c, adminDigest, linkKeys)
+	a.handler = a.wire(c, secrets{adminDigest, linkKeys, toldKeys, box})
 	a.server, err = httpserver.New(ctx, httpserver.Options{
 		Address:        c.Listen,
 		Handler:        a.handler,
@@ -109,11 +115,20 @@ func (a *App) open(ctx context.Context, options Options) error {
 	return err
 }
 
+// secrets are what only some of the parts may know.
+type secrets struct {
+	adminDigest [32]byte
+	linkKeys    [][]byte // of links to media
+	toldKeys    [][]byte // that keys which are told again are derived from
+	box         *secret.Box
+}
+
 // wire builds what works on the open store, and gives what serves all of it.
-func (a *App) wire(c *config.Config, adminDigest [32]byte, linkKeys [][]byte) http.Handler {
+func (a *App) wire(c *config.Config, secrets secrets) http.Handler {
 	meters := metrics.New()
 	dialects := dialects(c)
-	links := media.NewLinks(c.PublicURL, linkKeys...)
+	links := media.NewLinks(c.PublicURL, secrets.linkKeys...)
+	var vault *platform.Vault // made of ingest, which is made of all below
 	service := settings.New(settings.Options{
 		Store:     a.store,
 		Directory: a.directory,
@@ -123,7 +138,11 @@ func (a *App) wire(c *config.Config, adminDigest [32]byte, linkKeys [][]byte) ht
 		Forbidden: a.egress.CheckHost,
 		Fetch:     a.egress.Get,
 		OnWork:    func(id waypost.EndpointID) { a.engine.Wake(id) },
-		Log:       a.log,
+		Publish: func(ctx context.Context, tenant waypost.TenantID, number waypost.NumberID, eventType string, data json.RawMessage, key string) (waypost.EventID, error) {
+			return vault.Publish(ctx, tenant, number, eventType, data, key)
+		},
+		KeySecrets: secrets.toldKeys,
+		Log:        a.log,
 	})
 	a.engine = delivery.New(delivery.Config{
 		Queue:     a.store,
@@ -132,6 +151,7 @@ func (a *App) wire(c *config.Config, adminDigest [32]byte, linkKeys [][]byte) ht
 		Sender:    a.egress,
 		States:    service,
 		MediaURL:  mediaURL(c, links),
+		Open:      func(event *waypost.Event) (*waypost.Event, error) { return vault.Open(event) },
 		Log:       a.log,
 		Observer:  meters,
 		Limits: delivery.Limits{
@@ -141,6 +161,7 @@ func (a *App) wire(c *config.Config, adminDigest [32]byte, linkKeys [][]byte) ht
 			ShutdownTimeout: c.ShutdownTimeout,
 		},
 	})
+	a.gauges(meters)
 	a.directory.OnChange(func(endpoints []waypost.EndpointID) {
 		for _, id := range endpoints {
 			a.engine.EndpointChanged(id)
@@ -149,15 +170,17 @@ func (a *App) wire(c *config.Config, adminDigest [32]byte, linkKeys [][]byte) ht
 	})
 	a.committer = ingest.NewCommitter(a.store, a.engine, a.node)
 	in := ingest.New(ingest.Options{
-		Directory: directory.NewRouter(a.directory, dialects),
-		Committer: a.committer,
-		Observer:  meters,
-		Log:       a.log,
+		Directory:  directory.NewRouter(a.directory, dialects),
+		Committer:  a.committer,
+		Observer:   meters,
+		OnAccepted: service.Follow,
+		Log:        a.log,
 	})
+	vault = platform.NewVault(secrets.box, in)
 
 	mux := http.NewServeMux()
 	mux.Handle("/ingest/", in.Handler())
-	mux.Handle("/api/", api.New(api.Options{Settings: service, Records: a.store, Publisher: in, TokenDigest: adminDigest, Log: a.log}))
+	mux.Handle("/api/", api.New(api.Options{Settings: service, Records: a.store, Publisher: vault, TokenDigest: secrets.adminDigest, Log: a.log}))
 	mux.Handle("GET /media/{token}", media.NewServer(media.Options{
 		Links: links, Number: a.directory.Number, Opener: a.egress, Graph: graphBase(c), Log: a.log,
 	}))
@@ -166,6 +189,24 @@ func (a *App) wire(c *config.Config, adminDigest [32]byte, linkKeys [][]byte) ht
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mountDialects(mux, dialects, service)
 	return hostDialects(c.DialectHosts, dialects, service, mux)
+}
+
+// gauges shows what the engine has in hand.
+func (a *App) gauges(meters *metrics.Metrics) {
+	for name, gauge := range map[string]struct {
+		help string
+		read func(delivery.Gauges) float64
+	}{
+		"waypost_delivery_lanes":             {"Endpoints with work in memory.", func(g delivery.Gauges) float64 { return float64(g.Lanes) }},
+		"waypost_delivery_lanes_waiting":     {"Endpoints with work that wait for a slot.", func(g delivery.Gauges) float64 { return float64(g.WaitingLanes) }},
+		"waypost_delivery_in_memory":         {"Deliveries in this node's hand.", func(g delivery.Gauges) float64 { return float64(g.InMemory) }},
+		"waypost_delivery_in_memory_bytes":   {"Bytes of their events' bodies.", func(g delivery.Gauges) float64 { return float64(g.MemoryBytes) }},
+		"waypost_delivery_in_flight_fast":    {"Requests in flight to endpoints that answer quickly.", func(g delivery.Gauges) float64 { return float64(g.FastInFlight) }},
+		"waypost_delivery_in_flight_slow":    {"Requests in flight to endpoints that do not.", func(g delivery.Gauges) float64 { return float64(g.SlowInFlight) }},
+		"waypost_delivery_results_unwritten": {"Results that are not written to the store yet.", func(g delivery.Gauges) float64 { return float64(g.Unrecorded) }},
+	} {
+		meters.Gauge(name, gauge.help, func() float64 { return gauge.read(a.engine.Gauges()) })
+	}
 }
 
 // graphVersion is the version of the Graph API that we speak.

@@ -153,7 +153,7 @@ func readPartner(body []byte) devHook {
 	}
 	return devHook{
 		key:   fmt.Sprint(hook.Event, " ", hook.Whatsapp, " ", hook.ExtraInfo),
-		event: hook.Event, what: fmt.Sprint(hook.Whatsapp, " has come to step ", hook.ExtraInfo),
+		event: hook.Event, what: fmt.Sprint(hook.Whatsapp, ": step ", hook.ExtraInfo),
 	}
 }
 

@@ -47,6 +47,9 @@ func (s *devStage) paste(ctx context.Context) error {
 	s.table.printf("\nPaste any of these into another terminal and watch the table below.\n")
 	s.command("A customer writes, in your words (needs openssl):", s.sayFunction(), "say 'Good morning'")
 	s.command("A customer sends a photo. Paste it twice: the second is a duplicate and goes nowhere.", photo)
+	s.command("The platform tells of an account:", s.manageCurl("/api/v1/events", "-H 'Content-Type: application/json'", "-d "+quote(
+		fmt.Sprintf(`{"tenant_id":"%s","type":"platform.whatsapp","data":{"whatsapp":"%s","whatsapp_extra_info":4}}`,
+			s.tenant, s.meta.Numbers()[1].Phone))))
 	s.command("The first message, with every attempt that was made for it:", s.manageCurl("/api/v1/events/"+first))
 	s.command("The newest events:", s.manageCurl("/api/v1/events?limit=5"))
 	s.command("Hold a receiver back, write something, and let it go:",

@@ -25,7 +25,7 @@ type devStep struct {
 func (s *devStage) steps() ([]devStep, error) {
 	numbers := s.meta.Numbers()
 	first, second := numbers[0], numbers[1]
-	text := s.meta.Text(first, "Grüße! Is the oak shelf back? 🧵")
+	text := s.meta.Text(first, "Grüße aus Bath 🧵")
 	steps := []devStep{stepOf("text", text)}
 	for _, name := range []string{"image", "button_reply", "location"} {
 		item, err := s.meta.Item(first, name)

@@ -53,8 +53,9 @@ func TestDevOnce(t *testing.T) {
 	t.Parallel()
 	out, log := newTranscript(), newTranscript()
 	begin := time.Now()
-	if err := runDev(t.Context(), devOptions{devCommand: devCommand{Once: true, Seed: 1}, Out: out, Err: log}); err != nil {
-		t.Errorf("runDev: %v", err)
+	unset := func(string) (string, bool) { return "", false }
+	if status := Run(t.Context(), []string{"dev", "--once", "--seed=1"}, unset, strings.NewReader(""), out, log); status != exitOK {
+		t.Errorf("exit status %d", status)
 	}
 	if took := time.Since(begin); took > 15*time.Second {
 		t.Errorf("it took %v", took)

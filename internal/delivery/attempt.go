@@ -65,7 +65,15 @@ func safely(what string, do func()) (err error) {
 }
 
 func (t *tenure) encode(f *flight, ep *waypost.Endpoint, d dialect.Dialect) (hook dialect.Hook, err error) {
-	panicked := safely("encode", func() { hook, err = d.Encode(t.item(f, ep)) })
+	panicked := safely("encode", func() {
+		item := t.item(f, ep)
+		if t.config.Open != nil {
+			if item.Event, err = t.config.Open(item.Event); err != nil {
+				return
+			}
+		}
+		hook, err = d.Encode(item)
+	})
 	return hook, errors.Join(panicked, err)
 }
 

@@ -90,6 +90,9 @@ type Config struct {
 	// MediaURL makes dialect.Item.MediaURL for an event of a number. nil, or nil
 	// for the number: no links are given.
 	MediaURL func(event *waypost.Event, number *waypost.Number) func(mediaID string) string
+	// Open gives the event as hooks are to be written of it, with what is stored
+	// sealed in clear; the event itself stays as it is. nil: nothing is sealed.
+	Open     func(event *waypost.Event) (*waypost.Event, error)
 	Log      *slog.Logger
 	Observer Observer
 	Now      func() time.Time

@@ -79,7 +79,7 @@ func (in *Ingest) receiveMeta(w http.ResponseWriter, r *http.Request) {
 // finish commits what an authentic request brought and answers.
 func (in *Ingest) finish(w http.ResponseWriter, r *http.Request, source *waypost.Source, arrivals []store.Arrival) {
 	if err := in.commit(r.Context(), arrivals); err != nil {
-		in.log.Error("event not stored, sender asked to retry", "source", source.Name, "error", err)
+		in.log.Error("request not seen through, sender asked to retry", "source", source.Name, "error", err)
 		w.Header().Set("Retry-After", "1")
 		in.refuse(w, source.Kind, ResultUnavailable, http.StatusServiceUnavailable, "not stored; send it again")
 		return

@@ -65,6 +65,11 @@ type Options struct {
 	Committer *Committer
 	Observer  Observer
 	Log       *slog.Logger
+	// OnAccepted is told of each event that is stored, before the request that
+	// brought it is answered, and again of each repeat, under the id of the
+	// first. An error is answered like one of the store, so that the sender comes
+	// back and the event is told of once more. nil: nobody is told.
+	OnAccepted func(ctx context.Context, event *waypost.Event) error
 	// MaxInFlight bounds the bytes of request bodies held in memory at once;
 	// default 256 MiB. Beyond it requests are answered 503.
 	MaxInFlight int64
@@ -75,6 +80,7 @@ type Ingest struct {
 	directory Directory
 	committer *Committer
 	observer  Observer
+	accepted  func(ctx context.Context, event *waypost.Event) error
 	log       *slog.Logger
 	gate      *gate
 }
@@ -84,10 +90,14 @@ func New(options Options) *Ingest {
 	if options.MaxInFlight <= 0 {
 		options.MaxInFlight = 256 << 20
 	}
+	if options.OnAccepted == nil {
+		options.OnAccepted = func(context.Context, *waypost.Event) error { return nil }
+	}
 	return &Ingest{
 		directory: options.Directory,
 		committer: options.Committer,
 		observer:  options.Observer,
+		accepted:  options.OnAccepted,
 		log:       options.Log,
 		gate:      newGate(options.MaxInFlight),
 	}
@@ -166,7 +176,8 @@ func (in *Ingest) unparsed(source *waypost.Source, body []byte, reason error) []
 	}}
 }
 
-// commit stores the arrivals and counts what became of them.
+// commit stores the arrivals, counts what became of them and tells who wants to
+// know.
 func (in *Ingest) commit(ctx context.Context, arrivals []store.Arrival) error {
 	receipts, err := in.committer.Commit(ctx, arrivals)
 	if err != nil {
@@ -174,6 +185,13 @@ func (in *Ingest) commit(ctx context.Context, arrivals []store.Arrival) error {
 	}
 	for i, receipt := range receipts {
 		in.observer.Accepted(arrivals[i].Event.State, receipt.Duplicate)
+	}
+	for i, receipt := range receipts {
+		event := arrivals[i].Event
+		event.ID = receipt.Event
+		if err := in.accepted(ctx, &event); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/binary"
 	"maps"
 	"slices"
@@ -34,9 +33,14 @@ func (s *Service) CreateKey(ctx context.Context, dialectID string, tenant waypos
 	if tenant, err = s.holder(ctx, spec, tenant, number); err != nil {
 		return NewKey{}, err
 	}
-	text := newKeyText()
+	if dialectID == toldDialect {
+		s.moving.Lock() // so that a number's first key is not made here and there at once
+		defer s.moving.Unlock()
+	}
+	id := waypost.KeyID(s.newID())
+	text := s.keyText(dialectID, id.String())
 	made := NewKey{Spec: spec, Text: text, Key: waypost.Key{
-		ID:        waypost.KeyID(s.newID()),
+		ID:        id,
 		Dialect:   dialectID,
 		TenantID:  tenant,
 		NumberID:  number,
@@ -145,7 +149,8 @@ func (s *Service) clearWebhook(ctx context.Context, dialectID string, tenant way
 // slotNumber is the slot of a number's one webhook.
 const slotNumber = "number"
 
-// Keys lists the living keys of one tenant, or of all (0), newest first.
+// Keys lists the living keys of one tenant, or of all (0), newest first. Tokens
+// are not among them: they come and go, and end with their key.
 func (s *Service) Keys(ctx context.Context, tenant waypost.TenantID) ([]waypost.Key, error) {
 	tenants := []waypost.TenantID{tenant}
 	if tenant == 0 {
@@ -161,7 +166,7 @@ func (s *Service) Keys(ctx context.Context, tenant waypost.TenantID) ([]waypost.
 			return nil, err
 		}
 		for _, key := range keys {
-			if !s.expired(key) && !revoked(key) {
+			if !s.expired(key) && !revoked(key) && !s.isToken(key) {
 				living = append(living, key)
 			}
 		}
@@ -201,50 +206,3 @@ func revokedDigest(id waypost.KeyID) (d [sha256.Size]byte) {
 func revoked(key waypost.Key) bool { return key.Digest == revokedDigest(key.ID) }
 
 func digest(text string) [sha256.Size]byte { return sha256.Sum256([]byte(text)) }
-
-var errBadKey = waypost.Errorf(waypost.KindUnauthorized, "the key is missing, unknown, revoked or expired")
-
-// Authenticate implements dialect.Admin. The store is asked for the key's
-// digest, so neither how far a guess was right nor how long it is shows in the
-// time it takes. Only bad keys are counted against an address; a good one gets
-// through from anywhere.
-func (s *Service) Authenticate(ctx context.Context, c dialect.Credential) (dialect.Account, error) {
-	account, err := s.authenticate(ctx, c)
-	if waypost.KindOf(err) == waypost.KindUnauthorized && s.guesses.Failed(c.Remote) {
-		return nil, waypost.Errorf(waypost.KindRateLimited, "too many bad keys came from this address; wait a minute")
-	}
-	return account, err
-}
-
-func (s *Service) authenticate(ctx context.Context, c dialect.Credential) (dialect.Account, error) {
-	d, ok := s.dialects[c.Dialect]
-	if !ok || c.Key == "" {
-		return nil, errBadKey
-	}
-	key, err := s.store.KeyByDigest(ctx, c.Dialect, digest(c.Key))
-	switch {
-	case waypost.KindOf(err) == waypost.KindNotFound:
-		return nil, errBadKey
-	case err != nil:
-		return nil, err
-	case s.expired(key) || revoked(key):
-		return nil, errBadKey
-	case c.Account != "" && subtle.ConstantTimeCompare([]byte(c.Account), []byte(key.Account)) != 1:
-		return nil, errBadKey
-	}
-	a := &account{service: s, dialect: d}
-	tenant, err := s.Tenant(ctx, key.TenantID)
-	if err != nil {
-		return nil, &waypost.Error{Message: "the key's tenant is gone", Err: err}
-	}
-	a.tenant = *tenant
-	if key.NumberID != 0 {
-		number, err := s.Number(ctx, key.NumberID)
-		if err != nil {
-			return nil, &waypost.Error{Message: "the key's number is gone", Err: err}
-		}
-		n := *number
-		a.number = &n
-	}
-	return a, nil
-}

@@ -1,7 +1,9 @@
 package settings
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/hex"
@@ -18,9 +20,19 @@ func random(n int) []byte {
 	return bytes
 }
 
+const keyPrefix = "wp_"
+
 // newKeyText is a key of 256 bits. It is safe in headers, URLs and JSON.
 func newKeyText() waypost.Secret {
-	return waypost.Secret("wp_" + lowerBase32.EncodeToString(random(32)))
+	return waypost.Secret(keyPrefix + lowerBase32.EncodeToString(random(32)))
+}
+
+// derivedKeyText is a key of 256 bits that only the holder of the secret can
+// make, and make again.
+func derivedKeyText(secret []byte, seed string) waypost.Secret {
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte(seed))
+	return waypost.Secret(keyPrefix + lowerBase32.EncodeToString(mac.Sum(nil)))
 }
 
 // newAccountName is a public name beside a key.

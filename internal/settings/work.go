@@ -21,7 +21,8 @@ func (s *Service) RetryDelivery(ctx context.Context, id waypost.DeliveryID) erro
 
 // ReplayEvent owes a stored event again to all endpoints that would be owed it
 // now, or to one of them. An unrouted event is first given its owner, if there
-// is one by now. It returns the deliveries.
+// is one by now, and a notice that no lifecycle has followed yet is followed. It
+// returns the deliveries.
 func (s *Service) ReplayEvent(ctx context.Context, id waypost.EventID, only waypost.EndpointID) ([]waypost.DeliveryID, error) {
 	record, err := s.store.Event(ctx, id)
 	if err != nil {
@@ -29,6 +30,9 @@ func (s *Service) ReplayEvent(ctx context.Context, id waypost.EventID, only wayp
 	}
 	event := record.Event
 	if err := s.reroute(ctx, &event); err != nil {
+		return nil, err
+	}
+	if err := s.Follow(ctx, &event); err != nil {
 		return nil, err
 	}
 	targets := s.router.Route(&event)

@@ -2,12 +2,11 @@ package standard
 
 import (
 	"embed"
+	"encoding/json"
 	"net/http"
 	"path"
 	"regexp"
 	"strings"
-
-	"github.com/waypost-gateway/waypost/internal/dialect"
 )
 
 //go:embed schemas/*.json
@@ -46,13 +45,14 @@ func SchemaHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
-			refuse(w, http.StatusMethodNotAllowed, "schemas can only be read")
+			refuse(w, http.StatusMethodNotAllowed, "method_not_allowed", "schemas can only be read")
 			return
 		}
 		eventType, isJSON := strings.CutSuffix(path.Base(r.URL.Path), ".json")
 		schema, ok := Schema(eventType)
 		if !isJSON || !ok {
-			refuse(w, http.StatusNotFound, "there is no schema here; ask for /schemas/{type}.json, such as /schemas/whatsapp.message.text.json")
+			refuse(w, http.StatusNotFound, "not_found",
+				"there is no schema here; ask for /schemas/{type}.json, such as /schemas/whatsapp.message.text.json")
 			return
 		}
 		w.Header().Set("Content-Type", "application/schema+json")
@@ -61,14 +61,19 @@ func SchemaHandler() http.Handler {
 	})
 }
 
-// problem is a refusal as the management API writes them (RFC 9457).
+// problem is a refusal in the form of the management API's (RFC 9457).
 type problem struct {
+	Type   string `json:"type"`
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
+	Code   string `json:"code"`
 }
 
-func refuse(w http.ResponseWriter, status int, detail string) {
+func refuse(w http.ResponseWriter, status int, code, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
-	dialect.WriteJSON(w, status, problem{Title: http.StatusText(status), Status: status, Detail: detail})
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(problem{ // the client may be gone; nothing to do
+		Type: "urn:waypost:problem:" + code, Title: http.StatusText(status), Status: status, Detail: detail, Code: code,
+	})
 }

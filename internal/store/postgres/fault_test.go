@@ -240,6 +240,78 @@ func TestTwoProcesses(t *testing.T) {
 	}
 }
 
+// TestAdoptWaitsForAccept has a lease run out while its node is in the middle of
+// an accept. Whoever adopts must wait for that one, or what it puts in the dead
+// node's hand would stay there for good. Renewing need not wait.
+func TestAdoptWaitsForAccept(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	first, second := join(t, url), join(t, url)
+	arrival := first.arrival(true)
+
+	// Another transaction has the dedupe key, so that the accept has to wait.
+	blocker, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = blocker.Close(t.Context()) }()
+	tx, err := blocker.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `INSERT INTO dedupe (key, event_id) VALUES ($1, 1)`, arrival.DedupeKey); err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan error, 1)
+	go func() {
+		_, err := first.accept(arrival)
+		accepted <- err
+	}()
+	awaitBlocked(t, url, 1)
+	if err := first.Renew(t.Context(), first.node, -time.Second, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	adopted := make(chan int, 1)
+	go func() {
+		n, err := second.Adopt(t.Context(), time.Now())
+		if err != nil {
+			t.Error(err)
+		}
+		adopted <- n
+	}()
+	awaitBlocked(t, url, 2)
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-accepted; err != nil {
+		t.Fatal(err)
+	}
+	if n := <-adopted; n != 1 {
+		t.Fatalf("adopted %d deliveries, want the one just accepted", n)
+	}
+	if taken := second.take(); !slices.Equal(taken, []waypost.EventID{arrival.Event.ID}) {
+		t.Fatalf("took %v, want what was adopted", taken)
+	}
+}
+
+// awaitBlocked waits until so many sessions of the database wait for a lock.
+func awaitBlocked(t *testing.T, url string, want int) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		blocked := query(t, url, `
+SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+		if len(blocked) == want {
+			return
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-deadline:
+			t.Fatalf("%d sessions wait for a lock, want %d", len(blocked), want)
+		}
+	}
+}
+
 // proxy stands between a store and the server.
 type proxy struct {
 	url string

@@ -121,7 +121,7 @@ func query(ctx context.Context, tx *sql.Tx, statement *sql.Stmt, args ...any) (*
 }
 
 func queryRow(ctx context.Context, tx *sql.Tx, statement *sql.Stmt, args ...any) *sql.Row {
-	return tx.StmtContext(ctx, statement).QueryRowContext(ctx, args...)
+	return tx.StmtContext(ctx, statement).QueryRowContext(ctx, args...) //nolint:sqlclosecheck // the transaction closes it
 }
 
 // bulkSizes are how many rows one run of a statement takes. Most of the cost of a
