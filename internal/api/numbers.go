@@ -110,7 +110,12 @@ func (s *service) updateNumber(ctx context.Context, in *struct {
 	Body numberPatch
 },
 ) (*answer[numberView], error) {
-	return s.changeNumber(ctx, in.ID, in.Body.change(in.Body.Phone))
+	id, err := waypost.ParseNumberID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.settings.UpdateNumber(ctx, id, in.Body.change(in.Body.Phone))
+	return shown(showNumber, &n, err)
 }
 
 func (s *service) setLifecycle(ctx context.Context, in *struct {
@@ -123,15 +128,6 @@ func (s *service) setLifecycle(ctx context.Context, in *struct {
 		return nil, err
 	}
 	n, err := s.settings.SetLifecycle(ctx, id, waypost.Lifecycle(in.Body.State), in.Body.DailyLimit)
-	return shown(showNumber, &n, err)
-}
-
-func (s *service) changeNumber(ctx context.Context, text string, change settings.NumberChange) (*answer[numberView], error) {
-	id, err := waypost.ParseNumberID(text)
-	if err != nil {
-		return nil, err
-	}
-	n, err := s.settings.UpdateNumber(ctx, id, change)
 	return shown(showNumber, &n, err)
 }
 

@@ -406,7 +406,7 @@ func TestPublish(t *testing.T) {
 	if diff := cmp.Diff(want, g.published); diff != "" {
 		t.Errorf("published (-want +got):\n%s", diff)
 	}
-	g.want(202, "POST", "/api/v1/events", fmt.Sprintf(`{"tenant_id":%q,"type":"platform.whatsapp","data":{"whatsapp":"1"}}`, tenant))
+	g.want(202, "POST", "/api/v1/events", fmt.Sprintf(`{"tenant_id":%q,"type":"platform.whatsapp","data":{"whatsapp":"15550001111","whatsapp_extra_info":4}}`, tenant))
 
 	shown := g.send("GET", "/api/v1/events/"+id, "")
 	if !strings.Contains(shown.Text, `"payload":{"id":90071992547409931234,"rate":1.10,"big":1e999,"text":"a<b>\u00e9é","list":[1,2]}`) {

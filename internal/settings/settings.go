@@ -55,8 +55,8 @@ type Options struct {
 	// KeySecrets are what keys that are told again are derived from: new ones
 	// from the first, known ones from any. Without one no key is told again.
 	KeySecrets [][]byte
-	Now    func() time.Time
-	Log    *slog.Logger
+	Now        func() time.Time
+	Log        *slog.Logger
 }
 
 // Service does the operations. Its methods are safe for concurrent use.

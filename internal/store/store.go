@@ -76,9 +76,9 @@ type Queue interface {
 	Settle(ctx context.Context, node waypost.NodeID, results []Result) (Settled, error)
 
 	// Retry makes a delivery due now. A settled one becomes owed again with its
-	// ladder at the start; a pending one in nobody's hand is due now; one in a
-	// node's hand is left alone. KindNotFound if the event or the endpoint is
-	// gone or the delivery never was.
+	// ladder at the start; a pending one is due now, or, if it is in a node's
+	// hand, as soon as that node puts it off. KindNotFound if the event or the
+	// endpoint is gone or the delivery never was.
 	Retry(ctx context.Context, id waypost.DeliveryID, now time.Time) error
 
 	// Owe adds deliveries of a stored event, due now, for a replay. Those

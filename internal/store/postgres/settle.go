@@ -19,10 +19,12 @@ DELETE FROM deliveries d USING unnest($2::bigint[], $3::bigint[]) AS r (event_id
 WHERE d.event_id = r.event_id AND d.endpoint_id = r.endpoint_id AND d.node_id = $1
 RETURNING d.event_id, d.endpoint_id, d.attempts`
 
+	// A due of 0 was set by Retry while the delivery was in hand: it is due now.
 	putOffQuery = `
-UPDATE deliveries d SET node_id = r.holder, due = r.due, step = r.step, attempts = GREATEST(d.attempts, r.attempts)
-FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
-	AS r (event_id, endpoint_id, holder, due, step, attempts)
+UPDATE deliveries d SET node_id = r.holder, due = CASE WHEN d.due = 0 AND r.holder = 0 THEN r.now ELSE r.due END,
+	step = r.step, attempts = GREATEST(d.attempts, r.attempts)
+FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
+	AS r (event_id, endpoint_id, holder, now, due, step, attempts)
 WHERE d.event_id = r.event_id AND d.endpoint_id = r.endpoint_id AND d.node_id = $1
 RETURNING d.event_id, d.endpoint_id, d.attempts`
 
@@ -122,7 +124,7 @@ type settlement struct {
 
 func (w *settlement) claim(b *pgx.Batch) {
 	var events, endpoints []int64
-	var put struct{ events, endpoints, holders, due, steps, attempts []int64 }
+	var put struct{ events, endpoints, holders, now, due, steps, attempts []int64 }
 	for _, i := range w.wave {
 		r := &w.results[i]
 		if r.Next != store.NextRetry {
@@ -137,6 +139,7 @@ func (w *settlement) claim(b *pgx.Batch) {
 		put.events = append(put.events, int64(r.Delivery.Event))
 		put.endpoints = append(put.endpoints, int64(r.Delivery.Endpoint))
 		put.holders = append(put.holders, holder)
+		put.now = append(put.now, sqlstore.Millis(w.store.SettledAt(r)))
 		put.due = append(put.due, sqlstore.Millis(r.At))
 		put.steps = append(put.steps, int64(r.Step))
 		put.attempts = append(put.attempts, int64(sqlstore.Attempts(r, 0)))
@@ -153,7 +156,7 @@ func (w *settlement) claim(b *pgx.Batch) {
 		b.Queue(removeQuery, int64(w.node), events, endpoints).Query(claimed)
 	}
 	if len(put.events) > 0 {
-		b.Queue(putOffQuery, int64(w.node), put.events, put.endpoints, put.holders, put.due, put.steps, put.attempts).Query(claimed)
+		b.Queue(putOffQuery, int64(w.node), put.events, put.endpoints, put.holders, put.now, put.due, put.steps, put.attempts).Query(claimed)
 	}
 }
 

@@ -110,8 +110,8 @@ func (w *settlement) putOff(ctx context.Context, r *store.Result) (bool, error) 
 	if r.InHand {
 		holder = w.node
 	}
-	result, err := exec(ctx, w.tx, w.store.hot.putOff, int64(holder), sqlstore.Millis(r.At), r.Step, sqlstore.Attempts(r, 0),
-		int64(r.Delivery.Event), int64(r.Delivery.Endpoint), int64(w.node))
+	result, err := exec(ctx, w.tx, w.store.hot.putOff, int64(holder), sqlstore.Millis(w.store.SettledAt(r)), sqlstore.Millis(r.At),
+		r.Step, sqlstore.Attempts(r, 0), int64(r.Delivery.Event), int64(r.Delivery.Endpoint), int64(w.node))
 	if err != nil {
 		return false, err
 	}

@@ -52,9 +52,10 @@ ORDER BY due, event_id LIMIT ?`)
 	// and might read through a long backlog of waiting deliveries at each flush.
 	p.bulk(&st.settle, `DELETE FROM deliveries WHERE +node_id = ? AND (event_id, endpoint_id) IN (VALUES `, 2, `)
 RETURNING event_id, endpoint_id, attempts`)
+	// A due of 0 was set by Retry while the delivery was in hand: it is due now.
 	p.one(&st.putOff, `
-UPDATE deliveries SET node_id = ?, due = ?, step = ?, attempts = MAX(attempts, ?)
-WHERE event_id = ? AND endpoint_id = ? AND +node_id = ?`)
+UPDATE deliveries SET node_id = ?1, due = CASE WHEN due = 0 AND ?1 = 0 THEN ?2 ELSE ?3 END, step = ?4, attempts = MAX(attempts, ?5)
+WHERE event_id = ?6 AND endpoint_id = ?7 AND +node_id = ?8`)
 	p.bulk(&st.attempts, `
 INSERT INTO attempts (event_id, endpoint_id, n, at, duration, status, outcome, reason, detail) VALUES `, 9, ` ON CONFLICT DO NOTHING`)
 	p.bulk(&st.exhaust, `INSERT INTO exhausted (endpoint_id, event_id, at, reason, attempts) VALUES `, 5, `

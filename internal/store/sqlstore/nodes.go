@@ -147,7 +147,7 @@ func (s *Store) release(ctx context.Context, tx *sql.Tx, nodes []waypost.NodeID,
 	var released int
 	for _, node := range nodes {
 		result, err := tx.ExecContext(ctx, `
-UPDATE deliveries SET node_id = 0, due = CASE WHEN due > $2 THEN $2 ELSE due END
+UPDATE deliveries SET node_id = 0, due = CASE WHEN due = 0 OR due > $2 THEN $2 ELSE due END
 WHERE node_id = $1`, int64(node), Millis(now))
 		if err != nil {
 			return 0, err

@@ -51,8 +51,9 @@ func (s *Store) Retry(ctx context.Context, id waypost.DeliveryID, now time.Time)
 			err = revive(ctx, tx, id, now)
 		case err != nil:
 			return err
-		case node != 0:
-			return nil
+		case node != 0: // its node can't be told; but when it puts the delivery off, it stays due
+			_, err = tx.ExecContext(ctx,
+				`UPDATE deliveries SET due = 0 WHERE event_id = $1 AND endpoint_id = $2`, int64(id.Event), int64(id.Endpoint))
 		default:
 			_, err = tx.ExecContext(ctx,
 				`UPDATE deliveries SET due = $3, after_endpoint = 0 WHERE event_id = $1 AND endpoint_id = $2`,

@@ -288,6 +288,8 @@ func (m *model) settled(id waypost.DeliveryID, d *modelDelivery, r *store.Result
 		m.giveUp(id)
 	case r.InHand:
 		d.due = r.At
+	case d.due.IsZero(): // a retry was asked for meanwhile
+		d.place, d.node, d.due = free, 0, r.Attempt.At
 	default:
 		d.place, d.node, d.due = free, 0, r.At
 	}
@@ -315,9 +317,11 @@ func (m *model) retry(t *rapid.T) {
 	id, d := m.pick(t)
 	now := m.tick()
 	m.must(t, m.f.store.Retry(m.ctx, id, now))
-	if d.place != held {
-		d.place, d.after, d.due = free, 0, now
+	if d.place == held {
+		d.due = time.Time{} // as soon as it is put off
+		return
 	}
+	d.place, d.after, d.due = free, 0, now
 }
 
 func (m *model) drop(t *rapid.T) {
@@ -343,7 +347,7 @@ func (m *model) replace(t *rapid.T, node waypost.NodeID) (released int) {
 	for _, d := range m.deliveries {
 		if d.place == held && d.node == node {
 			d.place, d.node = free, 0
-			if d.due.After(m.clock) {
+			if d.due.IsZero() || d.due.After(m.clock) {
 				d.due = m.clock
 			}
 			released++

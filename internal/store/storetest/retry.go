@@ -11,7 +11,7 @@ var retryTests = []test{
 	{"an exhausted one", retryExhausted},
 	{"a delivered one", retryDelivered},
 	{"a pending one is due now", retryPending},
-	{"one in hand is left alone", retryInHand},
+	{"one in hand is due once it is put off", retryInHand},
 	{"one that waits need not wait", retryWaiting},
 	{"one that never was, or whose parts are gone", retryMissing},
 	{"owe adds what is not owed", oweAdds},
@@ -68,6 +68,14 @@ func retryInHand(f *fixture) {
 	f.must(f.store.Retry(f.ctx(), id, f.now))
 	f.equal("taken", len(f.take(f.node, id.Endpoint, 10)), 0)
 	f.equal("lost", f.settle(f.delivered(id, 1)).Lost, []int{})
+
+	id = f.handed(f.endpoints[0])
+	f.must(f.store.Retry(f.ctx(), id, f.now))
+	f.settle(f.putOff(id, 1, f.now.Add(time.Hour)))
+	f.equal("due although put off", len(f.take(f.node, id.Endpoint, 10)), 1)
+	// The wish has been granted: the next time it waits as it is told to.
+	f.settle(f.putOff(id, 2, f.now.Add(time.Hour)))
+	f.equal("due once more", len(f.take(f.node, id.Endpoint, 10)), 0)
 }
 
 func retryWaiting(f *fixture) {
