@@ -19,6 +19,7 @@ import (
 	"github.com/waypost-gateway/waypost/internal/config"
 	"github.com/waypost-gateway/waypost/internal/delivery"
 	"github.com/waypost-gateway/waypost/internal/dialect"
+	"github.com/waypost-gateway/waypost/internal/dialect/standard"
 	"github.com/waypost-gateway/waypost/internal/directory"
 	"github.com/waypost-gateway/waypost/internal/egress"
 	"github.com/waypost-gateway/waypost/internal/httpserver"
@@ -184,6 +185,7 @@ func (a *App) wire(c *config.Config, secrets secrets) http.Handler {
 	mux.Handle("GET /media/{token}", media.NewServer(media.Options{
 		Links: links, Number: a.directory.Number, Opener: a.egress, Graph: graphBase(c), Log: a.log,
 	}))
+	mux.Handle("/schemas/", standard.SchemaHandler())
 	mux.Handle("GET /metrics", meters.Handler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.readyz)

@@ -3,10 +3,12 @@ package app
 import (
 	"github.com/waypost-gateway/waypost/internal/config"
 	"github.com/waypost-gateway/waypost/internal/dialect"
+	"github.com/waypost-gateway/waypost/internal/dialect/connectly"
 	"github.com/waypost-gateway/waypost/internal/dialect/d360"
 	"github.com/waypost-gateway/waypost/internal/dialect/digital99"
 	"github.com/waypost-gateway/waypost/internal/dialect/metacloud"
 	"github.com/waypost-gateway/waypost/internal/dialect/partner99"
+	"github.com/waypost-gateway/waypost/internal/dialect/standard"
 	"github.com/waypost-gateway/waypost/internal/dialect/whizard"
 )
 
@@ -19,6 +21,8 @@ func dialects(c *config.Config) []dialect.Dialect {
 		whizard.New(),
 		digital99.New(alerts(c)),
 		partner99.New(),
+		connectly.New(),
+		standard.New(),
 	}
 }
 

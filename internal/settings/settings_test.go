@@ -33,6 +33,8 @@ const (
 	perNumber = "per-number" // a key per number, which takes the webhook along
 	perTenant = "per-tenant" // a key per tenant, with account name and signing secret
 	signed    = "signed"     // no settings API, a secret per endpoint
+	byPhone   = "99digital"  // a key per number, shown with its phone and told again
+	tokens    = "tokens"     // a key per tenant, traded for tokens; guessers are blocked
 )
 
 func dialects() []dialect.Dialect {
@@ -50,6 +52,10 @@ func dialects() []dialect.Dialect {
 			Keys: &dialect.KeySpec{AccountMember: "account", SecretMember: "signing_secret"},
 		}},
 		plain{dialect.Info{ID: signed, Events: []string{"*"}, SecretPrefix: &prefix}},
+		plain{dialect.Info{ID: byPhone, Events: []string{"*"}, Keys: &dialect.KeySpec{PerNumber: true, AccountIsPhone: true}}},
+		plain{dialect.Info{ID: tokens, Events: []string{"*"}, Keys: &dialect.KeySpec{
+			AccountMember: "client_id", Tokens: true, BadTries: 10, BadTriesWindow: 10 * time.Minute, Block: 15 * time.Minute,
+		}}},
 	}
 }
 
@@ -66,9 +72,11 @@ type world struct {
 	second    waypost.Number // of acme, in no business account
 	foreign   waypost.Number // of rival, in business account w2
 
-	mu    sync.Mutex
-	now   time.Time
-	woken []waypost.EndpointID
+	mu        sync.Mutex
+	now       time.Time
+	woken     []waypost.EndpointID
+	published []published
+	refusals  int // how many times publishing fails from now on
 }
 
 func start(t *testing.T) *world {
@@ -109,6 +117,7 @@ func (w *world) node() (*settings.Service, *directory.Directory) {
 		Trusted:   func(host string) bool { return host == "127.0.0.1" },
 		Forbidden: forbidden,
 		Now:       w.clock,
+		Publish:   w.publish, KeySecrets: [][]byte{[]byte("present secret"), []byte("former secret")},
 		OnWork: func(id waypost.EndpointID) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
