@@ -360,6 +360,8 @@ func TestRefusals(t *testing.T) {
 		{"Meta's type", "POST", "/events", fmt.Sprintf(`{"tenant_id":%q,"type":"whatsapp.message.text","data":{}}`, tenant), 422, "invalid", []string{"type"}},
 		{"reserved type", "POST", "/events", fmt.Sprintf(`{"tenant_id":%q,"type":"platform.partners","data":{}}`, tenant), 422, "invalid", []string{"type"}},
 		{"platform data", "POST", "/events", fmt.Sprintf(`{"tenant_id":%q,"type":"platform.online","data":5}`, tenant), 422, "invalid", []string{"data"}},
+		{"platform data without its members", "POST", "/events", fmt.Sprintf(`{"tenant_id":%q,"type":"platform.whatsapp","data":{"whatsapp":"+1","daily_limit":"2K"}}`, tenant), 422, "invalid", []string{"data.whatsapp", "data.whatsapp_extra_info", "data.daily_limit"}},
+		{"reserved word", "POST", "/events", fmt.Sprintf(`{"tenant_id":%q,"type":"package","data":{}}`, tenant), 422, "invalid", []string{"type"}},
 		{"no data", "POST", "/events", fmt.Sprintf(`{"tenant_id":%q,"type":"order.paid"}`, tenant), 422, "invalid", []string{"data"}},
 		{"publish for another's number", "POST", "/events", fmt.Sprintf(`{"tenant_id":%q,"number_id":%q,"type":"order.paid","data":1}`, tenant, otherNumber), 422, "invalid", []string{"number_id"}},
 		{"publish for no tenant", "POST", "/events", `{"tenant_id":"ten_0000000000001","type":"order.paid","data":1}`, 404, "not_found", []string{"tenant_id"}},

@@ -584,6 +584,21 @@ func TestRawBody(t *testing.T) {
 	}
 }
 
+// An API key in what a platform published is for receivers only.
+func TestKeysInEventsAreNotShown(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	event := g.accept(waypost.Event{
+		Type: waypost.TypePlatformWhatsApp, State: waypost.EventRouted, Form: waypost.FormData,
+		Body: []byte(`{"whatsapp":"15550001111","whatsapp_apiKey":{"sealed":"cGxhbnRlZA=="},"whatsapp_extra_info":3}`),
+	})
+	shown := g.want(200, "GET", "/api/v1/events/"+event, "")
+	want := map[string]any{"whatsapp": "15550001111", "whatsapp_apiKey": "[redacted]", "whatsapp_extra_info": 3.0}
+	if diff := cmp.Diff(want, shown["payload"]); diff != "" {
+		t.Errorf("payload (-want +got):\n%s", diff)
+	}
+}
+
 func TestAdminToken(t *testing.T) {
 	t.Parallel()
 	g := start(t)

@@ -57,10 +57,19 @@ func deriveKeys(keys []secret.Key, purpose string) ([][]byte, error) {
 }
 
 func openStore(ctx context.Context, c *config.Config, box *secret.Box, log *slog.Logger) (store.Store, error) {
+	// On an error the interface itself must be nil, not hold a nil store.
 	if strings.HasPrefix(c.Database, "postgres://") || strings.HasPrefix(c.Database, "postgresql://") {
-		return postgres.Open(ctx, postgres.Options{URL: c.Database, Sealer: box, Log: log})
+		s, err := postgres.Open(ctx, postgres.Options{URL: c.Database, Sealer: box, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
 	}
-	return sqlite.Open(ctx, sqlite.Options{Dir: c.Data, Sealer: box, Log: log})
+	s, err := sqlite.Open(ctx, sqlite.Options{Dir: c.Data, Sealer: box, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // adminTokenDigest is the name of the value that keeps the digest of an admin
