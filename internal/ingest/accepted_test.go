@@ -13,8 +13,8 @@ import (
 
 type noCounts struct{}
 
-func (noCounts) Ingested(waypost.SourceKind, Result)     {}
-func (noCounts) Accepted(waypost.EventState, bool)       {}
+func (noCounts) Ingested(waypost.SourceKind, Result) {}
+func (noCounts) Accepted(waypost.EventState, bool)   {}
 
 // A repeat is told of under the id of the first, and an error is the sender's
 // to repair: that is how nothing is lost when telling fails.

@@ -136,6 +136,8 @@ func (s *splitter) describe(it *Item, p *part) {
 		s.describeMessage(it, c, p.element)
 	case p.list == statuses:
 		s.describeStatus(it, c, p.element)
+	case p.list == echoes:
+		s.describeEcho(it, c, p.element)
 	default:
 		s.describeChange(it, c)
 	}
@@ -186,6 +188,20 @@ func (s *splitter) describeStatus(it *Item, c *change, status int) {
 			s.string(s.member(status, "timestamp")),
 			s.string(s.member(status, "type")),
 			s.string(s.member(status, "payment", "transaction", "id")))
+	}
+}
+
+// describeEcho describes a message that the business sent; the customer is the
+// one it went to.
+func (s *splitter) describeEcho(it *Item, c *change, echo int) {
+	if who := s.first(echo, subjectContacts, c.displayPhone); who != "" {
+		it.Contact = who
+	}
+	if at := s.timestamp(echo); !at.IsZero() {
+		it.OccurredAt = at
+	}
+	if id := s.string(s.member(echo, "id")); len(id) > 0 {
+		it.identity = identify([]byte("echo"), c.field, c.number(), id)
 	}
 }
 

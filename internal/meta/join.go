@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Join puts webhook bodies together into one, the opposite of Split: entries
@@ -90,12 +91,13 @@ func (j *joiner) addEntry(d *document, entry int) {
 
 func (e *joinedEntry) add(d *document, change int) {
 	value := d.member(change, "value")
-	if string(d.string(d.member(change, "field"))) != fieldMessages || !d.joins(value) {
+	field := d.string(d.member(change, "field"))
+	if !d.joins(field, value) {
 		e.order = append(e.order, &joinedChange{raw: d.raw(change)})
 		return
 	}
 	frame := d.frame(change, func(member int) bool { return member == value })
-	valueFrame := d.frame(value, d.isShared)
+	valueFrame := d.frame(value, func(member int) bool { return d.isShared(field, member) })
 	key := string(frame) + "\n" + string(valueFrame)
 	c := e.changes[key]
 	if c == nil {
@@ -103,37 +105,37 @@ func (e *joinedEntry) add(d *document, change int) {
 		e.changes[key] = c
 		e.order = append(e.order, c)
 	}
-	c.add(d, value)
+	c.add(d, field, value)
 }
 
 // joins reports whether a value has anything to join, and each of its lists
 // once.
-func (d *document) joins(value int) bool {
-	if !d.isObject(value) {
+func (d *document) joins(field []byte, value int) bool {
+	if !hasLists(field) || !d.isObject(value) {
 		return false
 	}
 	var seen [noList + 1]int
 	for member := range d.children(value) {
-		if d.isShared(member) {
-			seen[listOf(d.name(member))]++
+		if d.isShared(field, member) {
+			seen[listOf(field, d.name(member))]++
 		}
 	}
-	return seen[messages]+seen[statuses]+seen[errorList] > 0 &&
-		max(seen[messages], seen[statuses], seen[errorList], seen[noList]) == 1
+	lists := seen[:noList]
+	return slices.Max(lists) == 1 && seen[noList] <= 1
 }
 
 // isShared reports whether a member of a value is a list that can be joined.
-func (d *document) isShared(member int) bool {
+func (d *document) isShared(field []byte, member int) bool {
 	name := d.name(member)
-	return (listOf(name) != noList || string(name) == "contacts") && d.isArray(member) && !d.isEmpty(member)
+	return (listOf(field, name) != noList || string(name) == "contacts") && d.isArray(member) && !d.isEmpty(member)
 }
 
-func (c *joinedChange) add(d *document, value int) {
+func (c *joinedChange) add(d *document, field []byte, value int) {
 	for member := range d.children(value) {
-		if !d.isShared(member) {
+		if !d.isShared(field, member) {
 			continue
 		}
-		list := listOf(d.name(member))
+		list := listOf(field, d.name(member))
 		for element := range d.children(member) {
 			switch raw := d.raw(element); {
 			case list != noList:
@@ -184,6 +186,7 @@ func (c *joinedChange) append(dst []byte) []byte {
 	dst = appendList(dst, "messages", c.lists[messages])
 	dst = appendList(dst, "statuses", c.lists[statuses])
 	dst = appendList(dst, "errors", c.lists[errorList])
+	dst = appendList(dst, "message_echoes", c.lists[echoes])
 	return append(dst, "}}"...)
 }
 

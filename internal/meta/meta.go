@@ -6,7 +6,7 @@
 //
 // A request holds up to a thousand updates: several entries (business
 // accounts), several changes in each, several messages, statuses and errors in
-// a change of the field "messages". Split makes each of them an Item with an
+// a change of the field "messages", several echoes in one of an echo field. Split makes each of them an Item with an
 // envelope of its own, a complete webhook body:
 //
 //   - Bytes are copied, never written anew: numbers keep their digits, texts
@@ -17,7 +17,8 @@
 //   - Of value.contacts an item gets those that name its sender or recipient.
 //     One that names nobody's goes to the items that have none of their own,
 //     and if there is no such item to the first.
-//   - Changes of other fields are one item each, however many messages or calls
+//   - Echoes (fields message_echoes and smb_message_echoes) are one item each.
+//     Changes of other fields are one item each, however many messages or calls
 //     they may hold. So is a change of "messages" without messages, statuses
 //     and errors (link clicks, in user_actions); its type is whatsapp.messages.
 //   - value.errors beside a single message that has no content and no errors
@@ -57,6 +58,8 @@
 package meta
 
 const (
-	objectAccount = "whatsapp_business_account"
-	fieldMessages = "messages"
+	objectAccount          = "whatsapp_business_account"
+	fieldMessages          = "messages"
+	fieldEchoes            = "message_echoes"
+	fieldBusinessAppEchoes = "smb_message_echoes"
 )

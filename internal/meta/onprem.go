@@ -35,7 +35,7 @@ func (d *document) holdsOnPrem(n int) bool {
 	for member := range d.children(n) {
 		switch name := d.name(member); {
 		case !d.isArray(member):
-		case listOf(name) != noList:
+		case messagesListOf(name) != noList:
 			return true
 		case string(name) == "contacts":
 			contacts = true
@@ -115,11 +115,11 @@ func (d *document) appendOnPrem(dst []byte, value int) []byte {
 		case isCloudOnly(name):
 		case !d.isArray(member):
 			dst = d.appendMember(dst, member)
-		case listOf(name) == messages:
+		case messagesListOf(name) == messages:
 			dst = d.appendEach(d.appendName(dst, member), member, d.appendOnPremMessage)
-		case listOf(name) == statuses:
+		case messagesListOf(name) == statuses:
 			dst = d.appendEach(d.appendName(dst, member), member, d.appendOnPremStatus)
-		case listOf(name) == errorList:
+		case messagesListOf(name) == errorList:
 			dst = d.appendEach(d.appendName(dst, member), member, d.appendOnPremError)
 		default:
 			dst = d.appendMember(dst, member)

@@ -71,11 +71,25 @@ const (
 	messages list = iota
 	statuses
 	errorList
+	echoes // messages the business sent by other means
 	noList
 )
 
-// listOf tells which list a member of a value is.
-func listOf(name []byte) list {
+// listOf tells which list a member of a value of the field is.
+func listOf(field, name []byte) list {
+	switch string(field) {
+	case fieldMessages:
+		return messagesListOf(name)
+	case fieldEchoes, fieldBusinessAppEchoes:
+		if string(name) == "message_echoes" {
+			return echoes
+		}
+	}
+	return noList
+}
+
+// messagesListOf is listOf for the field messages.
+func messagesListOf(name []byte) list {
 	switch string(name) {
 	case "messages":
 		return messages
@@ -87,6 +101,18 @@ func listOf(name []byte) list {
 		return noList
 	}
 }
+
+// hasLists reports whether changes of the field are taken apart.
+func hasLists(field []byte) bool {
+	switch string(field) {
+	case fieldMessages, fieldEchoes, fieldBusinessAppEchoes:
+		return true
+	}
+	return false
+}
+
+// noLists is a change of which nothing is taken apart.
+var noLists = [noList]int{none, none, none, none}
 
 // What all items of an entry or of a change share is looked up once, and kept
 // with the two: a request that is wide in both directions stays cheap.
@@ -195,7 +221,7 @@ func (s *splitter) change(c change) error {
 		return s.whole(c, true)
 	}
 	c.value = value
-	if string(c.field) != fieldMessages {
+	if !hasLists(c.field) {
 		return s.whole(c, false)
 	}
 	count, ok := s.findLists(&c)
@@ -209,10 +235,10 @@ func (s *splitter) change(c change) error {
 	}
 }
 
-// findLists looks for what is to be taken apart in a value of the field
-// messages, and counts it. Not ok: the value is odd.
+// findLists looks for what is to be taken apart in a value, and counts it. Not
+// ok: the value is odd.
 func (s *splitter) findLists(c *change) (count int, ok bool) {
-	c.lists = [noList]int{none, none, none}
+	c.lists = noLists
 	c.contacts = none
 	if !s.isObject(c.value) {
 		return 0, false
@@ -220,7 +246,7 @@ func (s *splitter) findLists(c *change) (count int, ok bool) {
 	var seen [noList + 1]bool // noList stands for contacts
 	for member := range s.children(c.value) {
 		name := s.name(member)
-		list := listOf(name)
+		list := listOf(c.field, name)
 		if list == noList && string(name) != "contacts" {
 			continue
 		}
@@ -261,7 +287,7 @@ func (s *splitter) explains(c *change) bool {
 
 // whole makes a change, or an entry without changes, one part.
 func (s *splitter) whole(c change, odd bool) error {
-	c.lists = [noList]int{none, none, none}
+	c.lists = noLists
 	c.contacts = none
 	s.note(c)
 	return s.add(part{list: noList, element: none, odd: odd})
@@ -361,7 +387,7 @@ func (s *splitter) appendValue(dst []byte, c *change, p *part) []byte {
 		switch member {
 		case c.lists[p.list]:
 			dst = append(s.appendElement(append(s.appendName(dst, member), '['), p.element), ']')
-		case c.lists[messages], c.lists[statuses], c.lists[errorList]:
+		case c.lists[messages], c.lists[statuses], c.lists[errorList], c.lists[echoes]:
 		case c.contacts:
 			dst = s.appendContacts(dst, member, p.contacts)
 		default:
