@@ -383,7 +383,7 @@ func TestPauseHoldsAndResumeDelivers(t *testing.T) {
 func TestDeletedEndpointsEndVisibly(t *testing.T) {
 	t.Parallel()
 	c := newCustomer(t, apptest.Start(t, "", nil))
-	receiver := apptest.NewReceiver(t, func(w http.ResponseWriter, _ apptest.Hook) { w.WriteHeader(500) })
+	receiver := apptest.NewReceiver(t, func(w http.ResponseWriter, _ apptest.Hook) { w.WriteHeader(http.StatusInternalServerError) })
 	endpoint := c.API(t, "POST", "/api/v1/endpoints", fmt.Sprintf(`{"tenant_id":%q,"dialect":"meta","url":%q}`, c.tenant, receiver.URL+"/x"))["id"].(string)
 	c.Ingest(t, sample(t, "cloud-msg-text.json"))
 	receiver.Wait(t, "/x", 1)

@@ -68,7 +68,7 @@ func TestTheAdminTokenIsMadeAndShownOnce(t *testing.T) {
 	if token == "" {
 		t.Fatalf("no token was shown: %q", first.String())
 	}
-	if a, err = open(t, c, &second); err != nil {
+	if _, err = open(t, c, &second); err != nil {
 		t.Fatal(err)
 	}
 	if second.Len() != 0 {

@@ -18,7 +18,7 @@ func TestSecretsStayHidden(t *testing.T) {
 		t.Fatal(err)
 	}
 	for how, text := range map[string]string{
-		"%v": fmt.Sprintf("%v", secret), "%s": fmt.Sprintf("%s", secret), "%q": fmt.Sprintf("%q", secret),
+		"%v": fmt.Sprintf("%v", secret), "String": secret.String(), "%q": fmt.Sprintf("%q", secret),
 		"%#v": fmt.Sprintf("%#v", secret), "%+v": fmt.Sprintf("%+v", struct{ S Secret }{secret}),
 		"json": string(encoded), "slog": secret.LogValue().String(),
 	} {
