@@ -24,6 +24,15 @@ type sealed struct {
 	Sealed []byte `json:"sealed"`
 }
 
+// sealedText is what is sealed in a value, nil if it is not a sealed one.
+func sealedText(value json.RawMessage) []byte {
+	var s sealed
+	if json.Unmarshal(value, &s) != nil {
+		return nil
+	}
+	return s.Sealed
+}
+
 // Next is where published events go; ingest.Ingest is one.
 type Next interface {
 	Publish(ctx context.Context, tenant waypost.TenantID, number waypost.NumberID, eventType string, data json.RawMessage, idempotencyKey string) (waypost.EventID, error)
@@ -71,11 +80,11 @@ func (v *Vault) Open(event *waypost.Event) (*waypost.Event, error) {
 		return event, nil
 	}
 	body, err := replace(event.Body, func(m member) (json.RawMessage, error) {
-		var kept sealed
-		if !isSecret(event.Type, m.name) || json.Unmarshal(m.value, &kept) != nil || kept.Sealed == nil {
+		text := sealedText(m.value)
+		if text == nil || !isSecret(event.Type, m.name) {
 			return nil, nil
 		}
-		value, err := v.sealer.Open(kept.Sealed, sealContext(event.TenantID))
+		value, err := v.sealer.Open(text, sealContext(event.TenantID))
 		if err != nil {
 			return nil, fmt.Errorf("open %s: %w", m.name, err)
 		}
