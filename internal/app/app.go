@@ -174,7 +174,7 @@ func (a *App) wire(c *config.Config, secrets secrets) http.Handler {
 		Directory:  directory.NewRouter(a.directory, dialects),
 		Committer:  a.committer,
 		Observer:   meters,
-		OnAccepted: service.Follow,
+		OnAccepted: func(ctx context.Context, event waypost.Event) error { return service.Follow(ctx, &event) },
 		Log:        a.log,
 	})
 	vault = platform.NewVault(secrets.box, in)

@@ -28,7 +28,7 @@ func TestAcceptedEventsAreToldAgainWhenRepeated(t *testing.T) {
 	}()
 	var told []waypost.EventID
 	fail := errors.New("not now")
-	in := New(Options{Committer: b.committer, Observer: noCounts{}, OnAccepted: func(_ context.Context, event *waypost.Event) error {
+	in := New(Options{Committer: b.committer, Observer: noCounts{}, OnAccepted: func(_ context.Context, event waypost.Event) error {
 		told = append(told, event.ID)
 		return fail
 	}})

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -51,6 +52,8 @@ type Committer struct {
 	queue  chan *submission
 	gap    *time.Timer
 	done   chan struct{}
+
+	commits, events atomic.Int64
 }
 
 type submission struct {
@@ -104,6 +107,9 @@ func (c *Committer) Commit(ctx context.Context, arrivals []store.Arrival) ([]sto
 		return nil, &waypost.Error{Kind: waypost.KindUnavailable, Message: "gave up waiting", Err: ctx.Err()}
 	}
 }
+
+// Commits is how many commits were asked for so far, and with how many events.
+func (c *Committer) Commits() (commits, events int64) { return c.commits.Load(), c.events.Load() }
 
 // Run commits until ctx ends, and then what is still in the queue.
 func (c *Committer) Run(ctx context.Context) error {
@@ -187,6 +193,8 @@ func (c *Committer) commit(batch []*submission) {
 			owing.InHand = owing.After == 0 && c.engine.Reserve(owing.Endpoint)
 		}
 	}
+	c.commits.Add(1)
+	c.events.Add(int64(len(arrivals)))
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	receipts, err := c.store.Accept(ctx, c.node.ID(), arrivals)
 	cancel()

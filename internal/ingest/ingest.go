@@ -1,7 +1,9 @@
 // Package ingest takes events in. A request is authenticated over its raw
 // bytes, split into items, each item routed to its owner and to the endpoints
 // that are owed it, and all of it committed in one transaction; only then is
-// the request answered 200.
+// the request answered 200. Who has to act on an event right away (see
+// Options.OnAccepted) is told in between, and is told again when the sender
+// repeats what was not answered so.
 //
 // What can go wrong, and what the sender hears: a bad or missing signature is
 // 401 and stores nothing; a body over the limit is 413; a store that cannot
@@ -69,7 +71,7 @@ type Options struct {
 	// brought it is answered, and again of each repeat, under the id of the
 	// first. An error is answered like one of the store, so that the sender comes
 	// back and the event is told of once more. nil: nobody is told.
-	OnAccepted func(ctx context.Context, event *waypost.Event) error
+	OnAccepted func(ctx context.Context, event waypost.Event) error
 	// MaxInFlight bounds the bytes of request bodies held in memory at once;
 	// default 256 MiB. Beyond it requests are answered 503.
 	MaxInFlight int64
@@ -80,7 +82,7 @@ type Ingest struct {
 	directory Directory
 	committer *Committer
 	observer  Observer
-	accepted  func(ctx context.Context, event *waypost.Event) error
+	accepted  func(ctx context.Context, event waypost.Event) error
 	log       *slog.Logger
 	gate      *gate
 }
@@ -91,7 +93,7 @@ func New(options Options) *Ingest {
 		options.MaxInFlight = 256 << 20
 	}
 	if options.OnAccepted == nil {
-		options.OnAccepted = func(context.Context, *waypost.Event) error { return nil }
+		options.OnAccepted = func(context.Context, waypost.Event) error { return nil }
 	}
 	return &Ingest{
 		directory: options.Directory,
@@ -189,7 +191,7 @@ func (in *Ingest) commit(ctx context.Context, arrivals []store.Arrival) error {
 	for i, receipt := range receipts {
 		event := arrivals[i].Event
 		event.ID = receipt.Event
-		if err := in.accepted(ctx, &event); err != nil {
+		if err := in.accepted(ctx, event); err != nil {
 			return err
 		}
 	}

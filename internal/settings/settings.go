@@ -8,6 +8,12 @@
 // Where a write gives the engine something to do at once (an endpoint has a URL
 // again, was resumed, or was deleted), the engine is woken.
 //
+// What moves a number's lifecycle is more than one write: the tenant is told by
+// an event. By hand, a call that failed half-way is made again by whoever made
+// it. A notice of Meta's is followed before Meta is answered, so after a crash or
+// a failure in between Meta sends it again; every step can be made twice, and
+// what was told is not told again.
+//
 // Errors are waypost.Error with a message for the caller and name the refused
 // members; they hold no secret and no part of a URL. What comes from elsewhere
 // is an internal error, for the log.
