@@ -24,6 +24,7 @@ type endpointView struct {
 	Options     map[string]any    `json:"options"`
 	Policy      policyView        `json:"policy"`
 	Secret      string            `json:"secret,omitempty" doc:"shown this once, in the answer to its creation"`
+	PublicKey   string            `json:"public_key,omitempty" doc:"what the receiver checks signatures with, where the dialect signs with a key pair"`
 	State       string            `json:"state" enum:"active,paused,tripped,disabled"`
 	StateReason string            `json:"state_reason,omitempty"`
 	CreatedAt   moment            `json:"created_at"`
@@ -49,6 +50,7 @@ func (s *service) showEndpoint(e *waypost.Endpoint) endpointView {
 		Headers:     showHeaders(e.Headers),
 		Events:      showEvents(e.Events),
 		Options:     s.showOptions(e),
+		PublicKey:   s.settings.PublicKey(e),
 		Policy:      showPolicy(s.settings.Policy(e)),
 		State:       string(e.State),
 		StateReason: e.StateReason,

@@ -481,3 +481,20 @@ func TestEgressNeverReachesOurOwnNetwork(t *testing.T) {
 		t.Errorf("the receiver at home got %d hooks", n)
 	}
 }
+
+func TestAnEndpointWithAKeyPairShowsItsPublicKey(t *testing.T) {
+	t.Parallel()
+	c := newCustomer(t, apptest.Start(t, "", nil))
+	plain := c.API(t, "POST", "/api/v1/endpoints", fmt.Sprintf(`{"tenant_id":%q,"dialect":"standard","url":"http://127.0.0.1:1/x"}`, c.tenant))
+	if key, shown := plain["public_key"]; shown || !strings.HasPrefix(plain["secret"].(string), "whsec_") {
+		t.Errorf("an endpoint with a shared secret shows the public key %v and the secret %v", key, plain["secret"])
+	}
+	paired := c.API(t, "POST", "/api/v1/endpoints", fmt.Sprintf(`{"tenant_id":%q,"dialect":"standard","url":"http://127.0.0.1:1/x","options":{"signature":"v1a"}}`, c.tenant))
+	if key, _ := paired["public_key"].(string); !strings.HasPrefix(key, "whpk_") {
+		t.Errorf("the public key is %q", key)
+	}
+	status, schema := c.Do(t, "GET", "/schemas/whatsapp.message.text.json", nil, "")
+	if status != http.StatusOK || !json.Valid([]byte(schema)) {
+		t.Errorf("the schema was answered %d %s", status, schema)
+	}
+}

@@ -74,6 +74,13 @@ type Challenge struct {
 	Check func(status int, body []byte) error // the error tells the customer what to mend
 }
 
+// PublicKeyer is implemented by dialects that sign with a key pair.
+type PublicKeyer interface {
+	// PublicKey is what the endpoint's receiver checks signatures with, as text;
+	// empty when this endpoint's hooks have none to check.
+	PublicKey(endpoint *waypost.Endpoint) string
+}
+
 // Judger is implemented by dialects some of whose receivers say in the answer's
 // body what the policy can't tell from the status.
 type Judger interface {

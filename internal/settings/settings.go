@@ -166,6 +166,15 @@ func (s *Service) Policy(e *waypost.Endpoint) waypost.Policy {
 	return e.Policy.Apply(d.Policy(e))
 }
 
+// PublicKey is what the endpoint's receiver checks signatures with; empty where
+// the dialect signs with a shared secret or not at all.
+func (s *Service) PublicKey(e *waypost.Endpoint) string {
+	if keyer, ok := s.dialects[e.Dialect].Dialect.(dialect.PublicKeyer); ok {
+		return keyer.PublicKey(e)
+	}
+	return ""
+}
+
 // written brings the directory up to a write that was just committed. The
 // write stands whatever happens here: a failure is logged, and the directory's
 // own poll makes up for it.
