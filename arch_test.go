@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"internal/store/pgtest":    {},
 
 	"internal/directory":  {"internal/dialect", "internal/store", "internal/waypost"},
-	"internal/lifecycle":  {"internal/waypost"},
+	"internal/lifecycle":  {"internal/meta", "internal/waypost"},
 	"internal/platform":   {"internal/store", "internal/waypost"},
 	"internal/settings":   {"internal/dialect", "internal/directory", "internal/lifecycle", "internal/store", "internal/waypost"},
 	"internal/node":       {"internal/store", "internal/waypost"},

@@ -64,18 +64,28 @@ func allow(methods map[string]Call) string {
 	return strings.Join(names, ", ")
 }
 
-// WriteJSON answers with the value as JSON, with "<", ">" and "&" left as they
-// are. The value must be one that can be written.
+// WriteJSON answers with the value as EncodeJSON writes it. The value must be
+// one that can be written.
 func WriteJSON(w http.ResponseWriter, status int, value any) {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
+	body, err := EncodeJSON(value)
+	if err != nil {
 		panic(fmt.Sprintf("write answer: %v", err)) // an answer type that JSON can't hold
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	w.Write(bytes.TrimSuffix(body.Bytes(), []byte("\n")))
+	w.Write(body)
+}
+
+// EncodeJSON writes JSON as hooks and answers have it: UTF-8 in one line, with
+// "<", ">" and "&" left as they are.
+func EncodeJSON(value any) ([]byte, error) {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
 }
 
 // StatusOf is the HTTP status for an error, for providers that use statuses
@@ -127,6 +137,21 @@ func FieldsOf(err error) []string {
 		}
 	}
 	return names
+}
+
+// ReasonError is a refusal for which the provider has a number of its own.
+type ReasonError struct {
+	Reason int
+	Err    error
+}
+
+func (e *ReasonError) Error() string { return e.Err.Error() }
+
+func (e *ReasonError) Unwrap() error { return e.Err }
+
+// Refuse is a refusal of kind KindInvalid for the provider's reason.
+func Refuse(reason int, message string) error {
+	return &ReasonError{Reason: reason, Err: waypost.Errorf(waypost.KindInvalid, "%s", message)}
 }
 
 // Remote is the address a request came from, for Credential.Remote.

@@ -155,3 +155,22 @@ func TestWithin(t *testing.T) {
 		t.Error("an error without members was changed")
 	}
 }
+
+func TestReasonError(t *testing.T) {
+	t.Parallel()
+	blocked := waypost.Errorf(waypost.KindRateLimited, "slow down")
+	for _, tt := range []struct {
+		err    error
+		reason int
+		kind   waypost.Kind
+		text   string
+	}{
+		{Refuse(4, "50% of it is missing"), 4, waypost.KindInvalid, "50% of it is missing"},
+		{&ReasonError{Reason: 3, Err: blocked}, 3, waypost.KindRateLimited, "slow down"},
+	} {
+		var refused *ReasonError
+		if !errors.As(tt.err, &refused) || refused.Reason != tt.reason || waypost.KindOf(tt.err) != tt.kind || tt.err.Error() != tt.text {
+			t.Errorf("%v: %+v of kind %d", tt.err, refused, waypost.KindOf(tt.err))
+		}
+	}
+}

@@ -8,12 +8,11 @@
 package lifecycle
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"strconv"
 	"strings"
 
+	"github.com/waypost-gateway/waypost/internal/meta"
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
@@ -64,11 +63,11 @@ func Of(event *waypost.Event) Change {
 	if event.Form != waypost.FormCloud || !Concerns(event.Type) {
 		return Change{}
 	}
-	var body envelope
-	if json.Unmarshal(event.Body, &body) != nil || len(body.Entry) == 0 || len(body.Entry[0].Changes) == 0 {
+	told, err := meta.Read(event.Body)
+	if err != nil {
 		return Change{}
 	}
-	v := &body.Entry[0].Changes[0].Value
+	v := &told.Value
 	switch event.Type {
 	case typeAccount:
 		return ofAccount(v)
@@ -82,7 +81,7 @@ func Of(event *waypost.Event) Change {
 // accountEvents are what becomes of a business account. One that is disabled
 // can't go on until Meta gives it back, which is not the end of it; one that
 // was only thought lost is as it was.
-var accountEvents = map[text]Change{
+var accountEvents = map[meta.Text]Change{
 	"ACCOUNT_DELETED":         {State: waypost.LifecycleDeleted},
 	"ACCOUNT_OFFBOARDED":      {State: waypost.LifecycleDeleted},
 	"PARTNER_REMOVED":         {State: waypost.LifecycleDeleted},
@@ -92,7 +91,7 @@ var accountEvents = map[text]Change{
 	"REINSTATE":               {State: waypost.LifecycleReady, From: waypost.LifecycleFailed},
 }
 
-func ofAccount(v *value) Change {
+func ofAccount(v *meta.Value) Change {
 	what := v.Event
 	if what == "DISABLED_UPDATE" {
 		what = v.BanInfo.State
@@ -104,7 +103,7 @@ func ofAccount(v *value) Change {
 
 // ofQuality: a number comes out of its onboarding ready where Meta has given it
 // a limit, and able to receive and reply where it has not.
-func ofQuality(v *value) Change {
+func ofQuality(v *meta.Value) Change {
 	change := Change{DailyLimit: limitOf(cmp.Or(v.BusinessLimit, v.CurrentLimit))}
 	switch {
 	case v.Event != "ONBOARDING":
@@ -118,7 +117,7 @@ func ofQuality(v *value) Change {
 
 // limitOf reads a limit, which comes as a number or as a word such as TIER_10K;
 // 0 is "not set yet". nil: none is told.
-func limitOf(told text) *int64 {
+func limitOf(told meta.Text) *int64 {
 	var limit int64
 	switch word := strings.TrimPrefix(string(told), "TIER_"); word {
 	case "UNLIMITED", "-1":
@@ -136,45 +135,4 @@ func limitOf(told text) *int64 {
 		}
 	}
 	return &limit
-}
-
-// envelope is the Cloud form, as far as it is read here.
-type envelope struct {
-	Entry []struct {
-		Changes []struct {
-			Value value `json:"value"`
-		} `json:"changes"`
-	} `json:"entry"`
-}
-
-type value struct {
-	Event         text `json:"event"`
-	PhoneNumber   text `json:"phone_number"`
-	CurrentLimit  text `json:"current_limit"`
-	BusinessLimit text `json:"max_daily_conversations_per_business"`
-	PhoneLimit    text `json:"max_daily_conversation_per_phone"` // its name before 2026
-	BanInfo       struct {
-		State text `json:"waba_ban_state"`
-	} `json:"ban_info"`
-}
-
-// text is what Meta says in one word: a string, the digits of a number, or the
-// first of a list; all else is "".
-type text string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (t *text) UnmarshalJSON(raw []byte) error {
-	*t = ""
-	switch raw = bytes.TrimSpace(raw); {
-	case raw[0] == '"':
-		return json.Unmarshal(raw, (*string)(t))
-	case raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9':
-		*t = text(raw)
-	case raw[0] == '[':
-		var list []json.RawMessage
-		if err := json.Unmarshal(raw, &list); err == nil && len(list) > 0 && list[0][0] == '"' {
-			return json.Unmarshal(list[0], (*string)(t))
-		}
-	}
-	return nil
 }

@@ -36,6 +36,12 @@
 // its own. Texts that come to rule something here (ids, types) are checked for
 // length and characters, so that no store or log chokes on them.
 //
+// # Reading
+//
+// Read gives what an item says as Go values, for those who write it in another
+// form. It is tolerant: a member of the wrong type counts as absent, and texts,
+// ids and numbers keep their digits.
+//
 // # On-Premises form
 //
 // The On-Premises client sent the value of a change alone: contacts, messages,

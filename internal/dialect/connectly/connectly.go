@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/dialect"
+	"github.com/waypost-gateway/waypost/internal/meta"
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
@@ -151,13 +152,7 @@ func (Dialect) Policy(*waypost.Endpoint) waypost.Policy {
 // settings let the event through, and each that was made through the management
 // API, which has no topic and takes them all.
 func (Dialect) Route(event *waypost.Event, endpoints []*waypost.Endpoint) []dialect.Target {
-	var targets []dialect.Target
-	for _, endpoint := range endpoints {
-		if endpoint.URL != "" && owed(endpoint, event) {
-			targets = append(targets, dialect.Target{Endpoint: endpoint})
-		}
-	}
-	return targets
+	return dialect.Targets(endpoints, func(e *waypost.Endpoint) bool { return owed(e, event) })
 }
 
 // owed looks into the body only where filters need it, since this runs for each
@@ -171,8 +166,8 @@ func owed(endpoint *waypost.Endpoint, event *waypost.Event) bool {
 	if topic != topicStatus || endpoint.Options[optionFilters] == nil {
 		return true
 	}
-	value, err := readValue(event)
-	return err != nil || len(value.Statuses) == 0 || matchAny(filtersOf(endpoint), value.Statuses[0].sent().Campaign)
+	change, err := meta.Read(event.Body)
+	return err != nil || len(change.Statuses) == 0 || matchAny(filtersOf(endpoint), originOf(&change.Statuses[0]).Campaign)
 }
 
 // topicOf is the topic that tells of an event; empty: none does.

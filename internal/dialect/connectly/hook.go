@@ -1,6 +1,7 @@
 package connectly
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/dialect"
+	"github.com/waypost-gateway/waypost/internal/meta"
 	"github.com/waypost-gateway/waypost/internal/signature"
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
@@ -28,7 +30,7 @@ func (Dialect) Encode(item dialect.Item) (dialect.Hook, error) {
 	if err != nil {
 		return dialect.Hook{}, err
 	}
-	body, err := encode(hook)
+	body, err := dialect.EncodeJSON(hook)
 	if err != nil {
 		return dialect.Hook{}, fmt.Errorf("write hook: %w", err)
 	}
@@ -47,10 +49,11 @@ func hookOf(item dialect.Item) (any, error) {
 	if topic == topicReport {
 		return reportOf(item.Event)
 	}
-	value, err := readValue(item.Event)
+	change, err := meta.Read(item.Event.Body)
 	if err != nil {
 		return nil, err
 	}
+	value := &change.Value
 	business := businessOf(item, value)
 	switch {
 	case topic == topicStatus && len(value.Statuses) > 0:
@@ -70,20 +73,8 @@ func hookOf(item dialect.Item) (any, error) {
 	}
 }
 
-// readValue reads the one item of a body in the Cloud form.
-func readValue(event *waypost.Event) (*value, error) {
-	var body envelope
-	if err := decode(event.Body, &body); err != nil {
-		return nil, fmt.Errorf("read event: %w", err)
-	}
-	if len(body.Entry) == 0 || len(body.Entry[0].Changes) == 0 {
-		return nil, errors.New("read event: there is no change in it")
-	}
-	return &body.Entry[0].Changes[0].Value, nil
-}
-
 // seconds is a unix time as the item tells it, else that of the event.
-func seconds(event *waypost.Event, told text) string {
+func seconds(event *waypost.Event, told meta.Text) string {
 	if _, err := strconv.ParseInt(string(told), 10, 64); err == nil {
 		return string(told)
 	}
@@ -98,25 +89,18 @@ func timeOf(event *waypost.Event) time.Time {
 }
 
 // businessOf is the business number; nobody tells its name.
-func businessOf(item dialect.Item, v *value) party {
+func businessOf(item dialect.Item, v *meta.Value) party {
 	phone := v.Metadata.DisplayPhoneNumber
 	if item.Number != nil {
-		phone = text(item.Number.Phone)
+		phone = meta.Text(item.Number.Phone)
 	}
 	return party{ID: cmp.Or(phoneOf(phone), item.Event.PhoneNumberID), ChannelType: channelWhatsApp}
 }
 
 // customerOf is the customer whom a message or a status names, with what the
 // contacts beside it know.
-func customerOf(v *value, phone, userID text) party {
-	var known contact
-	for _, candidate := range v.Contacts {
-		same := phone != "" && candidate.WaID == phone || userID != "" && candidate.UserID == userID
-		if same || len(v.Contacts) == 1 {
-			known = candidate
-			break
-		}
-	}
+func customerOf(v *meta.Value, phone, userID meta.Text) party {
+	known := v.ContactOf(phone, userID)
 	phone, userID = cmp.Or(phone, known.WaID), cmp.Or(userID, known.UserID)
 	customer := party{
 		ID:          cmp.Or(phoneOf(phone), string(cmp.Or(userID, known.ParentID))),
@@ -135,7 +119,7 @@ func customerOf(v *value, phone, userID text) party {
 
 // phoneOf writes a phone with a plus, whichever way it came; the id of a group
 // stays as it is.
-func phoneOf(told text) string {
+func phoneOf(told meta.Text) string {
 	digits := strings.Map(func(r rune) rune {
 		if strings.ContainsRune("+-.() ", r) {
 			return -1
@@ -149,7 +133,7 @@ func phoneOf(told text) string {
 }
 
 // messageOf is the hook of a message, but for who sent it to whom.
-func messageOf(item dialect.Item, m *incoming) messageHook {
+func messageOf(item dialect.Item, m *meta.Message) messageHook {
 	content := contentOf(m, item.MediaURL)
 	hook := messageHook{
 		Topic:          topicMessages,
@@ -170,13 +154,13 @@ func messageOf(item dialect.Item, m *incoming) messageHook {
 type content struct {
 	message *message
 	button  *buttonResponse
-	about   text // the message that this one is about
+	about   meta.Text // the message that this one is about
 }
 
 // contentOf puts a message in the provider's terms. What they have no word for
 // becomes text that a person can read, or, where there is nothing to read, the
 // type in brackets.
-func contentOf(m *incoming, mediaURL func(string) string) content {
+func contentOf(m *meta.Message, mediaURL func(string) string) content {
 	switch m.Type {
 	case "image":
 		return fileOf("image", m.Image, mediaURL)
@@ -218,15 +202,15 @@ func contentOf(m *incoming, mediaURL func(string) string) content {
 	}
 }
 
-func textOf(body text) content {
+func textOf(body meta.Text) content {
 	shown := string(body)
 	return content{message: &message{Text: &shown}}
 }
 
-func linesOf(lines []string) content { return textOf(text(strings.Join(lines, "\n"))) }
+func linesOf(lines []string) content { return textOf(meta.Text(strings.Join(lines, "\n"))) }
 
 // fileOf links to a file. Its caption is the message's text.
-func fileOf(kind string, file media, mediaURL func(string) string) content {
+func fileOf(kind string, file meta.Media, mediaURL func(string) string) content {
 	m := message{Attachments: []attachment{{Type: kind}}}
 	if file.ID != "" && mediaURL != nil {
 		m.Attachments[0].URL = mediaURL(string(file.ID))
@@ -238,33 +222,28 @@ func fileOf(kind string, file media, mediaURL func(string) string) content {
 }
 
 // buttonOf is a choice that the customer made.
-func buttonOf(m *incoming, label, payload text) content {
+func buttonOf(m *meta.Message, label, payload meta.Text) content {
 	return content{button: &buttonResponse{ID: string(m.ID), Text: string(label), Payload: string(payload)}}
 }
 
 // answerOf is the answer to a message with choices. An answer without a title,
 // such as that of a flow, is text: the JSON of what was answered.
-func answerOf(m *incoming) content {
-	var kind text
-	_ = json.Unmarshal(m.Interactive["type"], &kind) // absent or odd: no kind
-	raw, ok := m.Interactive[string(kind)]
-	if !ok {
-		return textOf("[interactive]")
-	}
-	var reply interactiveReply
-	_ = decode(raw, &reply) // it was read once already
+func answerOf(m *meta.Message) content {
+	answer, ok := m.Answer()
 	switch {
-	case kind == "button_reply" || kind == "list_reply":
-		return buttonOf(m, reply.Title, reply.ID)
-	case reply.ResponseJSON != "":
-		return textOf(reply.ResponseJSON)
+	case !ok:
+		return textOf("[interactive]")
+	case answer.Kind == "button_reply" || answer.Kind == "list_reply":
+		return buttonOf(m, answer.Title, answer.ID)
+	case answer.ResponseJSON != "":
+		return textOf(answer.ResponseJSON)
 	default:
-		return textOf(text(raw))
+		return textOf(meta.Text(answer.Raw))
 	}
 }
 
 // editOf is an edited message: what it holds now, and which it was.
-func editOf(m *incoming, mediaURL func(string) string) content {
+func editOf(m *meta.Message, mediaURL func(string) string) content {
 	now := textOf("[edit]")
 	if m.Edit.Message != nil && m.Edit.Message.Type != "edit" {
 		now = contentOf(m.Edit.Message, mediaURL)
@@ -274,17 +253,17 @@ func editOf(m *incoming, mediaURL func(string) string) content {
 }
 
 // cardLines is a line for each shared contact: name, company, phones, emails.
-func cardLines(cards []card) []string {
+func cardLines(cards []meta.Card) []string {
 	var lines []string
 	for _, card := range cards {
-		parts := []text{cmp.Or(card.Name.FormattedName, card.Name.FirstName), card.Org.Company}
+		parts := []meta.Text{cmp.Or(card.Name.FormattedName, card.Name.FirstName), card.Org.Company}
 		for _, phone := range card.Phones {
 			parts = append(parts, cmp.Or(phone.Phone, phone.WaID))
 		}
 		for _, email := range card.Emails {
 			parts = append(parts, email.Email)
 		}
-		parts = slices.DeleteFunc(parts, func(t text) bool { return t == "" })
+		parts = slices.DeleteFunc(parts, func(t meta.Text) bool { return t == "" })
 		lines = append(lines, join(parts, ", "))
 	}
 	return lines
@@ -292,18 +271,18 @@ func cardLines(cards []card) []string {
 
 // orderLines is the customer's text, and a line for each product:
 // "2 x shelf-oak-90, 129.5 GBP".
-func orderLines(m *incoming) []string {
+func orderLines(m *meta.Message) []string {
 	var lines []string
 	if m.Order.Text != "" {
 		lines = append(lines, string(m.Order.Text))
 	}
 	for _, item := range m.Order.Items {
-		lines = append(lines, fmt.Sprintf("%s x %s, %s %s", item.Quantity, item.ProductRetailerID, item.ItemPrice, item.Currency))
+		lines = append(lines, fmt.Sprintf("%s x %s, %s %s", item.Quantity, item.RetailerID, item.ItemPrice, item.Currency))
 	}
 	return lines
 }
 
-func join(parts []text, separator string) string {
+func join(parts []meta.Text, separator string) string {
 	words := make([]string, len(parts))
 	for i, part := range parts {
 		words[i] = string(part)
@@ -312,9 +291,9 @@ func join(parts []text, separator string) string {
 }
 
 // statusOf is the hook of a sent message's status.
-func statusOf(event *waypost.Event, v *value, business party) statusHook {
+func statusOf(event *waypost.Event, v *meta.Value, business party) statusHook {
 	s := &v.Statuses[0]
-	sent := s.sent()
+	sent := originOf(s)
 	participant, user := cmp.Or(s.Participant, s.ParticipantAlt), cmp.Or(s.ParticipantUser, s.RecipientUserID)
 	hook := statusHook{
 		Topic:        topicStatus,
@@ -330,7 +309,7 @@ func statusOf(event *waypost.Event, v *value, business party) statusHook {
 	if hook.StatusUpdate.Status != statusFailed {
 		return hook
 	}
-	hook.StatusUpdate.Error = s.fault(event)
+	hook.StatusUpdate.Error = faultOf(s, event)
 	if sent.Campaign != "" {
 		hook.StatusUpdate.Metadata = &failedCampaign{Name: sent.Campaign, CamelName: sent.Campaign}
 	}
@@ -343,9 +322,9 @@ type origin struct {
 	CallbackData json.RawMessage // nil: nothing
 }
 
-// sent reads biz_opaque_callback_data: an object with the campaign's name and
+// originOf reads biz_opaque_callback_data: an object with the campaign's name and
 // data to call back with, or anything else, which is that data as a whole.
-func (s *status) sent() origin {
+func originOf(s *meta.Status) origin {
 	whole := s.CallbackData
 	if len(whole) == 0 || string(whole) == "null" || string(whole) == `""` {
 		return origin{}
@@ -356,8 +335,8 @@ func (s *status) sent() origin {
 		object = []byte(quoted)
 	}
 	var members struct {
-		Campaign      text            `json:"campaign_name"`
-		CampaignCamel text            `json:"campaignName"`
+		Campaign      meta.Text       `json:"campaign_name"`
+		CampaignCamel meta.Text       `json:"campaignName"`
 		Data          json.RawMessage `json:"callbackData"`
 		DataSnake     json.RawMessage `json:"callback_data"`
 	}
@@ -377,13 +356,13 @@ func (s *status) sent() origin {
 	return found
 }
 
-// fault is why a message was not delivered, with Meta's own error as details.
-func (s *status) fault(event *waypost.Event) *fault {
-	var first issue
+// faultOf is why a message was not delivered, with Meta's own error as details.
+func faultOf(s *meta.Status, event *waypost.Event) *fault {
+	var first meta.ErrorInfo
 	details := json.RawMessage("{}")
-	if len(s.Errors) > 0 && s.Errors[0][0] == '{' {
-		details = s.Errors[0]
-		_ = decode(details, &first) // it was read once already
+	if len(s.Errors) > 0 && bytes.HasPrefix(s.Errors[0].Raw, []byte("{")) {
+		first = s.Errors[0]
+		details = first.Raw
 	}
 	message := cmp.Or(first.Message, first.Title, "The message was not delivered")
 	why := fault{

@@ -1,9 +1,9 @@
 package connectly
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
+
+	"github.com/waypost-gateway/waypost/internal/meta"
 )
 
 // created answers a registration and its update: {"id":"wh_0abc…"}.
@@ -82,7 +82,7 @@ const (
 
 // faultCodes are Meta's error codes (and those of the On-Premises client) in the
 // provider's words. The rest is codeUnspecified.
-var faultCodes = map[text]string{
+var faultCodes = map[meta.Text]string{
 	"33":     codeSender,
 	"133010": codeSender,
 	"132001": codeNoTemplate,
@@ -169,16 +169,16 @@ type location struct {
 //	{"ctwaClid":"ARBk…","sourceUrl":"https://fb.me/7k","sourceId":"120","sourceType":"ad","headline":"…","body":"…",
 //	 "mediaType":"image","imageUrl":"https://…"}
 type referral struct {
-	CtwaClid     text `json:"ctwaClid,omitempty"`
-	SourceURL    text `json:"sourceUrl,omitempty"`
-	SourceID     text `json:"sourceId,omitempty"`
-	SourceType   text `json:"sourceType,omitempty"`
-	Headline     text `json:"headline,omitempty"`
-	Body         text `json:"body,omitempty"`
-	MediaType    text `json:"mediaType,omitempty"`
-	ImageURL     text `json:"imageUrl,omitempty"`
-	VideoURL     text `json:"videoUrl,omitempty"`
-	ThumbnailURL text `json:"thumbnailUrl,omitempty"`
+	CtwaClid     meta.Text `json:"ctwaClid,omitempty"`
+	SourceURL    meta.Text `json:"sourceUrl,omitempty"`
+	SourceID     meta.Text `json:"sourceId,omitempty"`
+	SourceType   meta.Text `json:"sourceType,omitempty"`
+	Headline     meta.Text `json:"headline,omitempty"`
+	Body         meta.Text `json:"body,omitempty"`
+	MediaType    meta.Text `json:"mediaType,omitempty"`
+	ImageURL     meta.Text `json:"imageUrl,omitempty"`
+	VideoURL     meta.Text `json:"videoUrl,omitempty"`
+	ThumbnailURL meta.Text `json:"thumbnailUrl,omitempty"`
 }
 
 type buttonResponse struct {
@@ -232,208 +232,6 @@ type reportHook struct {
 
 // published is what a platform publishes: a report, or the hook with one in it.
 type published struct {
-	Timestamp text            `json:"timestamp"`
+	Timestamp meta.Text       `json:"timestamp"`
 	Report    json.RawMessage `json:"report"`
-}
-
-// The rest is the incoming Cloud form, as far as hooks are made of it.
-
-type envelope struct {
-	Entry []struct {
-		Changes []struct {
-			Value value `json:"value"`
-		} `json:"changes"`
-	} `json:"entry"`
-}
-
-type value struct {
-	Metadata struct {
-		DisplayPhoneNumber text `json:"display_phone_number"`
-	} `json:"metadata"`
-	Contacts []contact  `json:"contacts"`
-	Messages []incoming `json:"messages"`
-	Echoes   []incoming `json:"message_echoes"`
-	Statuses []status   `json:"statuses"`
-}
-
-type contact struct {
-	Profile struct {
-		Name text `json:"name"`
-	} `json:"profile"`
-	WaID     text `json:"wa_id"`
-	UserID   text `json:"user_id"`
-	ParentID text `json:"parent_user_id"`
-}
-
-// incoming is a message; to and to_user_id name the customer in an echo.
-type incoming struct {
-	From      text `json:"from"`
-	UserID    text `json:"from_user_id"`
-	To        text `json:"to"`
-	ToUserID  text `json:"to_user_id"`
-	ID        text `json:"id"`
-	Timestamp text `json:"timestamp"`
-	Type      text `json:"type"`
-	Context   struct {
-		ID text `json:"id"`
-	} `json:"context"`
-	Referral incomingReferral `json:"referral"`
-
-	Text struct {
-		Body text `json:"body"`
-	} `json:"text"`
-	Image    media `json:"image"`
-	Video    media `json:"video"`
-	Audio    media `json:"audio"`
-	Voice    media `json:"voice"`
-	Document media `json:"document"`
-	Sticker  media `json:"sticker"`
-	Location struct {
-		Latitude  json.RawMessage `json:"latitude"`
-		Longitude json.RawMessage `json:"longitude"`
-		Name      text            `json:"name"`
-		Address   text            `json:"address"`
-		URL       text            `json:"url"`
-	} `json:"location"`
-	Contacts []card `json:"contacts"`
-	Reaction struct {
-		MessageID text `json:"message_id"`
-		Emoji     text `json:"emoji"`
-	} `json:"reaction"`
-	Button struct {
-		Text    text `json:"text"`
-		Payload text `json:"payload"`
-	} `json:"button"`
-	Interactive map[string]json.RawMessage `json:"interactive"`
-	Order       struct {
-		Text  text `json:"text"`
-		Items []struct {
-			ProductRetailerID text `json:"product_retailer_id"`
-			Quantity          text `json:"quantity"`
-			ItemPrice         text `json:"item_price"`
-			Currency          text `json:"currency"`
-		} `json:"product_items"`
-	} `json:"order"`
-	System struct {
-		Body   text `json:"body"`
-		UserID text `json:"user_id"`
-	} `json:"system"`
-	Unsupported struct {
-		Type text `json:"type"`
-	} `json:"unsupported"`
-	Edit struct {
-		OriginalMessageID text      `json:"original_message_id"`
-		Message           *incoming `json:"message"`
-	} `json:"edit"`
-	Revoke struct {
-		OriginalMessageID text `json:"original_message_id"`
-	} `json:"revoke"`
-}
-
-type incomingReferral struct {
-	CtwaClid     text `json:"ctwa_clid"`
-	SourceURL    text `json:"source_url"`
-	SourceID     text `json:"source_id"`
-	SourceType   text `json:"source_type"`
-	Headline     text `json:"headline"`
-	Body         text `json:"body"`
-	MediaType    text `json:"media_type"`
-	ImageURL     text `json:"image_url"`
-	VideoURL     text `json:"video_url"`
-	ThumbnailURL text `json:"thumbnail_url"`
-}
-
-type media struct {
-	ID      text `json:"id"`
-	Caption text `json:"caption"`
-}
-
-// card is one of the contacts that a message shares.
-type card struct {
-	Name struct {
-		FormattedName text `json:"formatted_name"`
-		FirstName     text `json:"first_name"`
-	} `json:"name"`
-	Org struct {
-		Company text `json:"company"`
-	} `json:"org"`
-	Phones []struct {
-		Phone text `json:"phone"`
-		WaID  text `json:"wa_id"`
-	} `json:"phones"`
-	Emails []struct {
-		Email text `json:"email"`
-	} `json:"emails"`
-}
-
-// interactiveReply is the member of an interactive message that its type names.
-type interactiveReply struct {
-	ID           text `json:"id"`
-	Title        text `json:"title"`
-	ResponseJSON text `json:"response_json"`
-}
-
-// status is the status of a sent message; message.recipient_id is where some
-// On-Premises clients have the recipient.
-type status struct {
-	ID              text              `json:"id"`
-	Timestamp       text              `json:"timestamp"`
-	RecipientID     text              `json:"recipient_id"`
-	RecipientUserID text              `json:"recipient_user_id"`
-	Participant     text              `json:"recipient_participant_id"`
-	ParticipantAlt  text              `json:"participant_recipient_id"`
-	ParticipantUser text              `json:"recipient_participant_user_id"`
-	CallbackData    json.RawMessage   `json:"biz_opaque_callback_data"`
-	Errors          []json.RawMessage `json:"errors"`
-	Message         struct {
-		RecipientID text `json:"recipient_id"`
-	} `json:"message"`
-}
-
-// issue is one of a status's errors. The On-Premises client had details where
-// the Cloud API has error_data.
-type issue struct {
-	Code      text `json:"code"`
-	Title     text `json:"title"`
-	Message   text `json:"message"`
-	Details   text `json:"details"`
-	ErrorData struct {
-		Details text `json:"details"`
-	} `json:"error_data"`
-}
-
-// text reads a JSON string or the digits of a number, since Meta is not
-// constant in which of them it sends; all else is "".
-type text string
-
-func (t *text) UnmarshalJSON(raw []byte) error {
-	*t = ""
-	switch raw = bytes.TrimSpace(raw); {
-	case raw[0] == '"':
-		return json.Unmarshal(raw, (*string)(t))
-	case raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9':
-		*t = text(raw)
-	}
-	return nil
-}
-
-// decode reads JSON. A member of an unexpected type is as good as absent.
-func decode(raw []byte, into any) error {
-	err := json.Unmarshal(raw, into)
-	var wrongType *json.UnmarshalTypeError
-	if errors.As(err, &wrongType) {
-		return nil
-	}
-	return err
-}
-
-// encode writes JSON: UTF-8, with "<", ">" and "&" left as they are.
-func encode(value any) ([]byte, error) {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(body.Bytes(), []byte("\n")), nil
 }

@@ -45,6 +45,15 @@ func (c caller) multi(ctx context.Context) (*multi, error) {
 	return m, nil
 }
 
+// enabledMulti is multi, and an error where the feature is off.
+func (c caller) enabledMulti(ctx context.Context) (*multi, error) {
+	m, err := c.multi(ctx)
+	if err == nil && !m.enabled {
+		err = waypost.Errorf(waypost.KindConflict, `multi webhook is not enabled; POST {"enabled": true} first`)
+	}
+	return m, err
+}
+
 func (m *multi) clonePlace(name string) dialect.Place {
 	return dialect.Place{NumberID: m.number.ID, Slot: multiPrefix + name}
 }
@@ -68,13 +77,6 @@ func (m *multi) enable(ctx context.Context, on bool) error {
 		return nil
 	})
 	return err
-}
-
-func (m *multi) mustBeEnabled() error {
-	if m.enabled {
-		return nil
-	}
-	return waypost.Errorf(waypost.KindConflict, `multi webhook is not enabled; POST {"enabled": true} first`)
 }
 
 // receiver is a destination as a request gives it.
@@ -259,11 +261,8 @@ func addDestinations(r *http.Request, c caller) (any, error) {
 	if len(receivers) == 0 {
 		return nil, required("destinations")
 	}
-	m, err := c.multi(r.Context())
+	m, err := c.enabledMulti(r.Context())
 	if err != nil {
-		return nil, err
-	}
-	if err := m.mustBeEnabled(); err != nil {
 		return nil, err
 	}
 	for _, receiver := range receivers {
@@ -298,11 +297,8 @@ func changeDestination(r *http.Request, c caller) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := c.multi(r.Context())
+	m, err := c.enabledMulti(r.Context())
 	if err != nil {
-		return nil, err
-	}
-	if err := m.mustBeEnabled(); err != nil {
 		return nil, err
 	}
 	old := m.clone(name)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/waypost-gateway/waypost/internal/dialect"
 	"github.com/waypost-gateway/waypost/internal/dialect/dialecttest"
+	"github.com/waypost-gateway/waypost/internal/meta"
 	"github.com/waypost-gateway/waypost/internal/signature"
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
@@ -51,31 +52,15 @@ func (Textline) Policy(*waypost.Endpoint) waypost.Policy {
 // guide: begin hook
 
 func (Textline) Encode(item dialect.Item) (dialect.Hook, error) {
-	var event struct {
-		Entry [1]struct {
-			Changes [1]struct {
-				Value struct {
-					Messages [1]struct {
-						ID   string `json:"id"`
-						From string `json:"from"`
-						Text struct {
-							Body string `json:"body"`
-						} `json:"text"`
-					} `json:"messages"`
-				} `json:"value"`
-			} `json:"changes"`
-		} `json:"entry"`
-	}
-	// An event holds one item, so each list has one element. What is not there
-	// stays empty: a customer may hide the phone number.
-	if err := json.Unmarshal(item.Event.Body, &event); err != nil {
+	change, err := meta.Read(item.Event.Body)
+	if err != nil || len(change.Messages) == 0 {
 		return dialect.Hook{}, dialect.ErrNotWanted
 	}
-	message := event.Entry[0].Changes[0].Value.Messages[0]
+	message := change.Messages[0] // an event holds one item
 	body, err := json.Marshal(struct {
-		ID   string `json:"id"`
-		From string `json:"from"`
-		Text string `json:"text"`
+		ID   meta.Text `json:"id"`
+		From meta.Text `json:"from"` // empty where the customer hides it
+		Text meta.Text `json:"text"`
 	}{message.ID, message.From, message.Text.Body})
 	if err != nil {
 		return dialect.Hook{}, err

@@ -67,7 +67,7 @@ func (d Dialect) encodeAlert(item dialect.Item, c *change) (dialect.Hook, error)
 		CallbackData:     alertMark + item.Event.ID.String(),
 	}
 	message.write(d.alerts.Template, notice.hebrew(businessPhone(item, c)))
-	body, err := encode(message)
+	body, err := dialect.EncodeJSON(message)
 	if err != nil {
 		return dialect.Hook{}, err
 	}

@@ -120,13 +120,7 @@ func (Dialect) Policy(endpoint *waypost.Endpoint) waypost.Policy {
 // Route implements dialect.Router: endpoints with a URL whose settings let the
 // event through.
 func (Dialect) Route(event *waypost.Event, endpoints []*waypost.Endpoint) []dialect.Target {
-	var targets []dialect.Target
-	for _, endpoint := range endpoints {
-		if endpoint.URL != "" && owed(endpoint, event) {
-			targets = append(targets, dialect.Target{Endpoint: endpoint})
-		}
-	}
-	return targets
+	return dialect.Targets(endpoints, func(e *waypost.Endpoint) bool { return owed(e, event) })
 }
 
 // owed looks into the body only where it must, since this runs for each event

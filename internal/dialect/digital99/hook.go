@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/waypost-gateway/waypost/internal/dialect"
+	"github.com/waypost-gateway/waypost/internal/meta"
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
@@ -20,30 +20,17 @@ const fullConversation = "1440"
 
 // acks are Meta's statuses in the provider's numbers. A voice message that was
 // played was read.
-var acks = map[text]int{"failed": 0, "sent": 1, "delivered": 2, "read": 3, "played": 3}
+var acks = map[meta.Text]int{"failed": 0, "sent": 1, "delivered": 2, "read": 3, "played": 3}
 
 // change is what an event's body says has happened.
 type change struct {
 	event *waypost.Event
-	field string
-	time  text // of the notice
-	value
+	*meta.Change
 }
 
-// readChange reads the one item of a body in the Cloud form. A member of an
-// unexpected type is as good as absent.
 func readChange(event *waypost.Event) (*change, error) {
-	var body envelope
-	err := json.Unmarshal(event.Body, &body)
-	var wrongType *json.UnmarshalTypeError
-	if err != nil && !errors.As(err, &wrongType) {
-		return nil, fmt.Errorf("read event: %w", err)
-	}
-	if len(body.Entry) == 0 || len(body.Entry[0].Changes) == 0 {
-		return nil, errors.New("read event: there is no change in it")
-	}
-	entry := &body.Entry[0]
-	return &change{event: event, field: entry.Changes[0].Field, time: entry.Time, value: entry.Changes[0].Value}, nil
+	told, err := meta.Read(event.Body)
+	return &change{event: event, Change: told}, err
 }
 
 func (c *change) ofGroup() bool {
@@ -51,11 +38,11 @@ func (c *change) ofGroup() bool {
 }
 
 func (c *change) ofAlert() bool {
-	return len(c.Statuses) > 0 && strings.HasPrefix(string(c.Statuses[0].CallbackData), alertMark)
+	return len(c.Statuses) > 0 && strings.HasPrefix(string(meta.TextOf(c.Statuses[0].CallbackData)), alertMark)
 }
 
 // seconds is a unix time as the item tells it, else that of the event.
-func (c *change) seconds(told text) int64 {
+func (c *change) seconds(told meta.Text) int64 {
 	if seconds, err := strconv.ParseInt(string(told), 10, 64); err == nil {
 		return seconds
 	}
@@ -84,7 +71,7 @@ func (d Dialect) Encode(item dialect.Item) (dialect.Hook, error) {
 	if err != nil {
 		return dialect.Hook{}, err
 	}
-	body, err := encode(hook)
+	body, err := dialect.EncodeJSON(hook)
 	return dialect.Hook{Body: body}, err
 }
 
@@ -149,14 +136,7 @@ type user struct{ phone, userID, name, username string }
 
 func senderOf(c *change) user {
 	m := &c.Messages[0]
-	var found contact
-	for _, candidate := range c.Contacts {
-		same := m.From != "" && candidate.WaID == m.From || m.UserID != "" && candidate.UserID == m.UserID
-		if same || len(c.Contacts) == 1 {
-			found = candidate
-			break
-		}
-	}
+	found := c.ContactOf(m.From, m.UserID)
 	return user{
 		phone:    digits(cmp.Or(m.From, found.WaID)),
 		userID:   string(cmp.Or(m.UserID, found.UserID, m.System.UserID)),
@@ -184,7 +164,7 @@ func businessPhone(item dialect.Item, c *change) string {
 	return digits(cmp.Or(c.Metadata.DisplayPhoneNumber, c.DisplayPhoneNumber, c.PhoneNumber))
 }
 
-func digits(phone text) string {
+func digits[T ~string](phone T) string {
 	return strings.Map(func(r rune) rune {
 		if r < '0' || r > '9' {
 			return -1
@@ -198,13 +178,13 @@ type content struct {
 	kind    string
 	body    any
 	caption string
-	link    string // to the file
-	target  text   // the message that this one is about
+	link    string    // to the file
+	target  meta.Text // the message that this one is about
 }
 
 // contentOf puts a message in the provider's terms. Types it has no word for
 // keep Meta's.
-func contentOf(m *message, mediaURL func(string) string) content {
+func contentOf(m *meta.Message, mediaURL func(string) string) content {
 	switch m.Type {
 	case "text":
 		return content{kind: "text", body: m.Text.Body}
@@ -224,7 +204,7 @@ func contentOf(m *message, mediaURL func(string) string) content {
 	case "voice":
 		return fileOf("ptt", m.Voice, mediaURL)
 	case "location":
-		return content{kind: "location", body: m.Location.Latitude + "," + m.Location.Longitude}
+		return content{kind: "location", body: meta.TextOf(m.Location.Latitude) + "," + meta.TextOf(m.Location.Longitude)}
 	case "contacts":
 		return content{kind: "contacts", body: phoneOf(m)}
 	case "button":
@@ -250,7 +230,7 @@ func contentOf(m *message, mediaURL func(string) string) content {
 
 // fileOf gives a file's link in body and in media, since receivers read one or
 // the other. Without a link body stays text.
-func fileOf(kind string, file media, mediaURL func(string) string) content {
+func fileOf(kind string, file meta.Media, mediaURL func(string) string) content {
 	found := content{kind: kind, caption: string(cmp.Or(file.Caption, file.Filename))}
 	if file.ID != "" && mediaURL != nil {
 		found.link = mediaURL(string(file.ID))
@@ -260,7 +240,7 @@ func fileOf(kind string, file media, mediaURL func(string) string) content {
 }
 
 // phoneOf is the first phone among shared contacts.
-func phoneOf(m *message) string {
+func phoneOf(m *meta.Message) string {
 	for _, contact := range m.Contacts {
 		for _, phone := range contact.Phones {
 			if known := digits(cmp.Or(phone.WaID, phone.Phone)); known != "" {
@@ -273,42 +253,46 @@ func phoneOf(m *message) string {
 
 // answerOf is the answer to a message with choices. An answer without a title,
 // such as that of a flow, is text: the JSON of what was answered.
-func answerOf(m *message) content {
-	var kind text
-	_ = json.Unmarshal(m.Interactive["type"], &kind) // absent or odd: no kind
-	raw, ok := m.Interactive[string(kind)]
-	if !ok {
-		return content{kind: "unsupported", body: ""}
-	}
-	var reply interactiveReply
-	_ = json.Unmarshal(raw, &reply) // what can't be read is passed on as it is
+func answerOf(m *meta.Message) content {
+	answer, ok := m.Answer()
 	switch {
-	case kind == "button_reply":
-		return content{kind: "button", body: reply.Title}
-	case kind == "list_reply":
-		return content{kind: "list", body: reply.Title}
-	case reply.ResponseJSON != "":
-		return content{kind: "text", body: reply.ResponseJSON}
+	case !ok:
+		return content{kind: "unsupported", body: ""}
+	case answer.Kind == "button_reply":
+		return content{kind: "button", body: answer.Title}
+	case answer.Kind == "list_reply":
+		return content{kind: "list", body: answer.Title}
+	case answer.ResponseJSON != "":
+		return content{kind: "text", body: answer.ResponseJSON}
 	default:
-		return content{kind: "text", body: string(raw)}
+		return content{kind: "text", body: string(answer.Raw)}
 	}
 }
 
-func itemsOf(m *message) []orderItem {
+func itemsOf(m *meta.Message) []orderItem {
 	items := []orderItem{}
 	for _, item := range m.Order.Items {
 		items = append(items, orderItem{
-			ProductRetailerID: string(item.ProductRetailerID),
-			Quantity:          item.Quantity.number(),
-			ItemPrice:         item.ItemPrice.number(),
+			ProductRetailerID: string(item.RetailerID),
+			Quantity:          numberOf(item.Quantity),
+			ItemPrice:         numberOf(item.ItemPrice),
 			Currency:          string(item.Currency),
 		})
 	}
 	return items
 }
 
+// numberOf is a text as a JSON number, 0 if it isn't one.
+func numberOf(told meta.Text) json.Number {
+	var number json.Number
+	if json.Unmarshal([]byte(told), &number) != nil || number == "" {
+		return "0"
+	}
+	return number
+}
+
 // editOf is an edited message: what it holds now, and which it was.
-func editOf(m *message, mediaURL func(string) string) content {
+func editOf(m *meta.Message, mediaURL func(string) string) content {
 	now := content{body: ""}
 	if m.Edit.Message != nil && m.Edit.Message.Type != "edit" {
 		now = contentOf(m.Edit.Message, mediaURL)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"strconv"
 	"strings"
+
+	"github.com/waypost-gateway/waypost/internal/meta"
 )
 
 // The kinds of notice.
@@ -34,7 +36,7 @@ type notice struct {
 
 // issueWords are Meta's words for what happened to a number or an account, in
 // the provider's.
-var issueWords = map[text]string{
+var issueWords = map[meta.Text]string{
 	"FLAGGED":              "flagged",
 	"UNFLAGGED":            "unflagged",
 	"ACCOUNT_VIOLATION":    "flagged",
@@ -47,8 +49,8 @@ var issueWords = map[text]string{
 
 // noticeOf reads a notice; ok is false for changes that nobody need hear of.
 func noticeOf(c *change) (n notice, ok bool) {
-	n.at = c.seconds(c.time)
-	switch c.field {
+	n.at = c.seconds(c.Time)
+	switch c.Field {
 	case "messages":
 		return failureOf(c)
 	case "business_capability_update":
@@ -84,7 +86,7 @@ func noticeOf(c *change) (n notice, ok bool) {
 // qualityPrefix tells the word for a template's quality from that for its status.
 const qualityPrefix = "quality_"
 
-func lower(word text) string { return strings.ToLower(string(word)) }
+func lower(word meta.Text) string { return strings.ToLower(string(word)) }
 
 func failureOf(c *change) (notice, bool) {
 	if len(c.Statuses) == 0 {
@@ -127,14 +129,14 @@ var failureCodes = map[int64]int64{
 	131056: failedRateLimit,
 }
 
-func failureCode(told text) int64 {
+func failureCode(told meta.Text) int64 {
 	code, _ := strconv.ParseInt(string(told), 10, 64) // 0 where Meta's makes no sense
 	return cmp.Or(failureCodes[code], code)
 }
 
 // limitOf reads a daily limit, which comes as a number or as a word such as
 // TIER_10K.
-func limitOf(told text) (int64, bool) {
+func limitOf(told meta.Text) (int64, bool) {
 	switch word := strings.TrimPrefix(string(told), "TIER_"); word {
 	case "UNLIMITED", "-1":
 		return unlimited, true

@@ -1,8 +1,10 @@
 package digital99
 
 import (
-	"bytes"
 	"encoding/json"
+
+	"github.com/waypost-gateway/waypost/internal/dialect"
+	"github.com/waypost-gateway/waypost/internal/meta"
 )
 
 // settingsSet answers setWebhook:
@@ -75,7 +77,7 @@ func (t textOrFalse) MarshalJSON() ([]byte, error) {
 	if t == "" {
 		return []byte("false"), nil
 	}
-	return encode(string(t))
+	return dialect.EncodeJSON(string(t))
 }
 
 // orderItem is an element of the body of an order.
@@ -185,185 +187,6 @@ type graphParameter struct {
 // graphError is what the Graph API answers when it refuses.
 type graphError struct {
 	Error struct {
-		Code text `json:"code"`
+		Code meta.Text `json:"code"`
 	} `json:"error"`
-}
-
-// The rest is the incoming Cloud form, as far as hooks are made of it.
-
-type envelope struct {
-	Entry []struct {
-		Time    text `json:"time"`
-		Changes []struct {
-			Field string `json:"field"`
-			Value value  `json:"value"`
-		} `json:"changes"`
-	} `json:"entry"`
-}
-
-type value struct {
-	Metadata struct {
-		DisplayPhoneNumber text `json:"display_phone_number"`
-	} `json:"metadata"`
-	Contacts []contact `json:"contacts"`
-	Messages []message `json:"messages"`
-	Statuses []status  `json:"statuses"`
-
-	// Members of account and template notices.
-	Event              text `json:"event"`
-	PhoneNumber        text `json:"phone_number"`
-	DisplayPhoneNumber text `json:"display_phone_number"`
-	CurrentLimit       text `json:"current_limit"`
-	BusinessLimit      text `json:"max_daily_conversations_per_business"`
-	PhoneLimit         text `json:"max_daily_conversation_per_phone"`
-	TemplateName       text `json:"message_template_name"`
-	NewQuality         text `json:"new_quality_score"`
-	BanInfo            struct {
-		State text `json:"waba_ban_state"`
-	} `json:"ban_info"`
-	AlertInfo struct {
-		Status text `json:"alert_status"`
-		Type   text `json:"alert_type"`
-	} `json:"alert_info"`
-}
-
-type contact struct {
-	Profile struct {
-		Name     text `json:"name"`
-		Username text `json:"username"`
-	} `json:"profile"`
-	WaID   text `json:"wa_id"`
-	UserID text `json:"user_id"`
-}
-
-type message struct {
-	From      text `json:"from"`
-	UserID    text `json:"from_user_id"`
-	GroupID   text `json:"group_id"`
-	ID        text `json:"id"`
-	Timestamp text `json:"timestamp"`
-	Type      text `json:"type"`
-	Context   struct {
-		ID                  text `json:"id"`
-		Forwarded           bool `json:"forwarded"`
-		FrequentlyForwarded bool `json:"frequently_forwarded"`
-	} `json:"context"`
-
-	Text struct {
-		Body text `json:"body"`
-	} `json:"text"`
-	Image    media `json:"image"`
-	Video    media `json:"video"`
-	Audio    media `json:"audio"`
-	Voice    media `json:"voice"`
-	Document media `json:"document"`
-	Sticker  media `json:"sticker"`
-	Location struct {
-		Latitude  text `json:"latitude"`
-		Longitude text `json:"longitude"`
-	} `json:"location"`
-	Contacts []struct {
-		Phones []struct {
-			Phone text `json:"phone"`
-			WaID  text `json:"wa_id"`
-		} `json:"phones"`
-	} `json:"contacts"`
-	Reaction struct {
-		MessageID text `json:"message_id"`
-		Emoji     text `json:"emoji"`
-	} `json:"reaction"`
-	Button struct {
-		Text text `json:"text"`
-	} `json:"button"`
-	Interactive map[string]json.RawMessage `json:"interactive"`
-	Order       struct {
-		Text  text `json:"text"`
-		Items []struct {
-			ProductRetailerID text `json:"product_retailer_id"`
-			Quantity          text `json:"quantity"`
-			ItemPrice         text `json:"item_price"`
-			Currency          text `json:"currency"`
-		} `json:"product_items"`
-	} `json:"order"`
-	System struct {
-		Body   text `json:"body"`
-		UserID text `json:"user_id"`
-	} `json:"system"`
-	Unsupported struct {
-		Type text `json:"type"`
-	} `json:"unsupported"`
-	Edit struct {
-		OriginalMessageID text     `json:"original_message_id"`
-		Message           *message `json:"message"`
-	} `json:"edit"`
-	Revoke struct {
-		OriginalMessageID text `json:"original_message_id"`
-	} `json:"revoke"`
-}
-
-type media struct {
-	ID       text `json:"id"`
-	Caption  text `json:"caption"`
-	Filename text `json:"filename"`
-	Voice    bool `json:"voice"`
-}
-
-// interactiveReply is the member of an interactive message that its type names.
-type interactiveReply struct {
-	Title        text `json:"title"`
-	ResponseJSON text `json:"response_json"`
-}
-
-type status struct {
-	ID              text `json:"id"`
-	Status          text `json:"status"`
-	Timestamp       text `json:"timestamp"`
-	RecipientID     text `json:"recipient_id"`
-	RecipientUserID text `json:"recipient_user_id"`
-	RecipientType   text `json:"recipient_type"`
-	CallbackData    text `json:"biz_opaque_callback_data"`
-	Errors          []struct {
-		Code text `json:"code"`
-	} `json:"errors"`
-}
-
-// text reads a JSON string or the digits of a number, since Meta is not
-// constant in which of them it sends, and the first of a list; all else is "".
-type text string
-
-func (t *text) UnmarshalJSON(raw []byte) error {
-	*t = ""
-	switch raw = bytes.TrimSpace(raw); {
-	case raw[0] == '"':
-		return json.Unmarshal(raw, (*string)(t))
-	case raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9':
-		*t = text(raw)
-	case raw[0] == '[':
-		var list []string
-		_ = json.Unmarshal(raw, &list) // an element of another type is left empty
-		if len(list) > 0 {
-			*t = text(list[0])
-		}
-	}
-	return nil
-}
-
-// number is the text as a JSON number, 0 if it isn't one.
-func (t text) number() json.Number {
-	var number json.Number
-	if json.Unmarshal([]byte(t), &number) != nil || number == "" {
-		return "0"
-	}
-	return number
-}
-
-// encode writes a hook: UTF-8, with "<", ">" and "&" left as they are.
-func encode(value any) ([]byte, error) {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(body.Bytes(), []byte("\n")), nil
 }

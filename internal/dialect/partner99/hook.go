@@ -38,7 +38,7 @@ func (Dialect) Encode(item dialect.Item) (dialect.Hook, error) {
 	if err != nil {
 		return dialect.Hook{}, fmt.Errorf("read data: %w", err)
 	}
-	body, err := encode(hook)
+	body, err := dialect.EncodeJSON(hook)
 	return dialect.Hook{Body: body}, err
 }
 

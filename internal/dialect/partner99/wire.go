@@ -1,9 +1,6 @@
 package partner99
 
-import (
-	"bytes"
-	"encoding/json"
-)
+import "encoding/json"
 
 // tokenIssued answers accessToken; expiration_time is unix seconds, as text:
 //
@@ -86,15 +83,4 @@ func (t *text) UnmarshalJSON(raw []byte) error {
 		return nil
 	}
 	return json.Unmarshal(raw, (*string)(t))
-}
-
-// encode writes a hook: UTF-8, with "<", ">" and "&" left as they are.
-func encode(value any) ([]byte, error) {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(body.Bytes(), []byte("\n")), nil
 }

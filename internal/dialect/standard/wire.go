@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/waypost-gateway/waypost/internal/dialect"
 )
 
 // The form of data for WhatsApp events. It goes up only when something that
@@ -107,11 +109,9 @@ func (o *object) bytes() []byte {
 
 // quote writes text as JSON, with "<", ">" and "&" left as they are.
 func quote(text string) []byte {
-	var quoted bytes.Buffer
-	encoder := json.NewEncoder(&quoted)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(text); err != nil {
+	quoted, err := dialect.EncodeJSON(text)
+	if err != nil {
 		panic(fmt.Sprintf("write text: %v", err)) // any text can be written
 	}
-	return bytes.TrimSuffix(quoted.Bytes(), []byte("\n"))
+	return quoted
 }

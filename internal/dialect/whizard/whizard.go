@@ -45,13 +45,7 @@ func payloadOf(endpoint *waypost.Endpoint) string {
 // Route implements dialect.Router: every endpoint on its own, as far as its
 // form can tell of the event.
 func (Dialect) Route(event *waypost.Event, endpoints []*waypost.Endpoint) []dialect.Target {
-	var targets []dialect.Target
-	for _, endpoint := range endpoints {
-		if endpoint.URL != "" && d360.Takes(payloadOf(endpoint), event.Type) {
-			targets = append(targets, dialect.Target{Endpoint: endpoint})
-		}
-	}
-	return targets
+	return dialect.Targets(endpoints, func(e *waypost.Endpoint) bool { return d360.Takes(payloadOf(e), event.Type) })
 }
 
 // Encode implements dialect.Dialect. Hooks are not signed.

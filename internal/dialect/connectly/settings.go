@@ -67,12 +67,18 @@ func (s settings) enter(r *http.Request) (dialect.Account, error) {
 	})
 }
 
-func (s settings) create(r *http.Request) (any, error) {
+// enterWithBody is enter for a call that has a body, which nobody unknown gets read.
+func (s settings) enterWithBody(r *http.Request) (dialect.Account, dialect.Object, error) {
 	account, err := s.enter(r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	body, err := dialect.ReadObject(r)
+	return account, body, err
+}
+
+func (s settings) create(r *http.Request) (any, error) {
+	account, body, err := s.enterWithBody(r)
 	if err != nil {
 		return nil, err
 	}
@@ -104,11 +110,7 @@ func (s settings) create(r *http.Request) (any, error) {
 }
 
 func (s settings) update(r *http.Request) (any, error) {
-	account, err := s.enter(r)
-	if err != nil {
-		return nil, err
-	}
-	body, err := dialect.ReadObject(r)
+	account, body, err := s.enterWithBody(r)
 	if err != nil {
 		return nil, err
 	}
@@ -265,7 +267,7 @@ func filterText(expressions []string) string {
 	if len(expressions) == 0 {
 		return ""
 	}
-	text, err := encode(expressions)
+	text, err := dialect.EncodeJSON(expressions)
 	if err != nil {
 		panic(fmt.Sprintf("write filters: %v", err)) // a list of texts
 	}

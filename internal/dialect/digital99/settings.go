@@ -47,29 +47,15 @@ func (d Dialect) Handler(admin dialect.Admin) http.Handler {
 	}, fail)
 }
 
-// refused is a refusal with the provider's reason for it.
-type refused struct {
-	reason int
-	err    error
-}
-
-func (e *refused) Error() string { return e.err.Error() }
-
-func (e *refused) Unwrap() error { return e.err }
-
-func refuse(reason int, message string) error {
-	return &refused{reason: reason, err: waypost.Errorf(waypost.KindInvalid, "%s", message)}
-}
-
 // fail writes a refusal. The outcome stands in the body and the status is 200,
 // except where the path is unknown or we are at fault.
 func fail(w http.ResponseWriter, _ *http.Request, err error) {
 	status, reason := http.StatusOK, reasonFrom
-	var r *refused
+	var refused *dialect.ReasonError
 	kind := waypost.KindOf(err)
 	switch {
-	case errors.As(err, &r):
-		reason = r.reason
+	case errors.As(err, &refused):
+		reason = refused.Reason
 	case kind == waypost.KindInternal || kind == waypost.KindUnavailable:
 		status, reason = dialect.StatusOf(err), reasonFault
 	case kind == waypost.KindNotFound:
@@ -99,7 +85,7 @@ func (s settings) enter(r *http.Request) (caller, dialect.Object, error) {
 	}
 	from := strings.TrimPrefix(textOf(body, "from"), "+")
 	if from == "" {
-		return caller{}, nil, refuse(reasonFrom, "from is missing")
+		return caller{}, nil, dialect.Refuse(reasonFrom, "from is missing")
 	}
 	account, err := s.admin.Authenticate(r.Context(), dialect.Credential{
 		Dialect: id, Key: textOf(body, "apiKey"), Account: from, Remote: dialect.Remote(r),
@@ -109,7 +95,7 @@ func (s settings) enter(r *http.Request) (caller, dialect.Object, error) {
 	}
 	c := caller{Account: account, number: account.Number()}
 	if c.number == nil {
-		return caller{}, nil, refuse(reasonKey, "this key is not the key of a number")
+		return caller{}, nil, dialect.Refuse(reasonKey, "this key is not the key of a number")
 	}
 	return c, body, nil
 }
@@ -117,9 +103,9 @@ func (s settings) enter(r *http.Request) (caller, dialect.Object, error) {
 func credentialError(err error) error {
 	switch waypost.KindOf(err) {
 	case waypost.KindNotFound:
-		return &refused{reason: reasonFrom, err: err}
+		return &dialect.ReasonError{Reason: reasonFrom, Err: err}
 	case waypost.KindUnauthorized, waypost.KindForbidden, waypost.KindRateLimited:
-		return &refused{reason: reasonKey, err: err}
+		return &dialect.ReasonError{Reason: reasonKey, Err: err}
 	default:
 		return err
 	}
@@ -246,7 +232,7 @@ func readEdit(body dialect.Object) (edit, error) {
 		case "1", `"1"`:
 			e.options[name] = true
 		default:
-			return edit{}, refuse(reasonFlag, name+" must be 0 or 1")
+			return edit{}, dialect.Refuse(reasonFlag, name+" must be 0 or 1")
 		}
 	}
 	return e, nil
@@ -257,7 +243,7 @@ func readEdit(body dialect.Object) (edit, error) {
 func readText(body dialect.Object, name string, reason int) (value string, given bool, err error) {
 	value, err = body.String(name)
 	if err != nil {
-		return "", false, &refused{reason: reason, err: err}
+		return "", false, &dialect.ReasonError{Reason: reason, Err: err}
 	}
 	return strings.TrimSpace(value), value != "", nil
 }
@@ -267,11 +253,11 @@ func readText(body dialect.Object, name string, reason int) (value string, given
 func readPhones(list string) (string, error) {
 	phones := splitPhones(list)
 	if len(phones) > maxPhones {
-		return "", refuse(reasonPhones, "there may be at most five phones")
+		return "", dialect.Refuse(reasonPhones, "there may be at most five phones")
 	}
 	for _, phone := range phones {
 		if !validPhone(phone) {
-			return "", refuse(reasonPhones, "a phone must be digits that start with "+phonePrefix)
+			return "", dialect.Refuse(reasonPhones, "a phone must be digits that start with "+phonePrefix)
 		}
 	}
 	return strings.Join(phones, ","), nil
@@ -292,7 +278,7 @@ func splitPhones(list string) []string {
 
 func validPhone(phone string) bool {
 	return strings.HasPrefix(phone, phonePrefix) && len(phone) >= minPhone && len(phone) <= maxPhone &&
-		digits(text(phone)) == phone
+		digits(phone) == phone
 }
 
 func (e edit) apply(webhook *waypost.Endpoint) error {

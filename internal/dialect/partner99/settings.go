@@ -42,29 +42,15 @@ func (Dialect) Handler(admin dialect.Admin) http.Handler {
 	}, fail)
 }
 
-// refused is a refusal with the provider's reason for it.
-type refused struct {
-	reason int
-	err    error
-}
-
-func (e *refused) Error() string { return e.err.Error() }
-
-func (e *refused) Unwrap() error { return e.err }
-
-func refuse(reason int, message string) error {
-	return &refused{reason: reason, err: waypost.Errorf(waypost.KindInvalid, "%s", message)}
-}
-
 // fail writes a refusal. The outcome stands in the body and the status is 200,
 // except where the path is unknown or we are at fault.
 func fail(w http.ResponseWriter, _ *http.Request, err error) {
 	status, reason := http.StatusOK, reasonCredentials
-	var r *refused
+	var refused *dialect.ReasonError
 	kind := waypost.KindOf(err)
 	switch {
-	case errors.As(err, &r):
-		reason = r.reason
+	case errors.As(err, &refused):
+		reason = refused.Reason
 	case errors.Is(err, dialect.ErrMethod):
 		reason = reasonMethod
 	case kind == waypost.KindInternal || kind == waypost.KindUnavailable:
@@ -87,9 +73,9 @@ func (s settings) authenticate(r *http.Request, key, account string, reason int)
 	})
 	switch waypost.KindOf(err) {
 	case waypost.KindUnauthorized, waypost.KindForbidden, waypost.KindNotFound:
-		return nil, &refused{reason: reason, err: err}
+		return nil, &dialect.ReasonError{Reason: reason, Err: err}
 	case waypost.KindRateLimited:
-		return nil, &refused{reason: reasonToken, err: err}
+		return nil, &dialect.ReasonError{Reason: reasonToken, Err: err}
 	default:
 		return found, err
 	}
@@ -109,7 +95,7 @@ func (s settings) issueToken(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if clientID == "" || secret == "" { // without a name the secret would be taken for a token
-		return nil, refuse(reasonCredentials, "client_id or client_secret is missing")
+		return nil, dialect.Refuse(reasonCredentials, "client_id or client_secret is missing")
 	}
 	account, err := s.authenticate(r, secret, clientID, reasonCredentials)
 	if err != nil {
@@ -134,7 +120,7 @@ func (s settings) enter(r *http.Request) (dialect.Account, error) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	token = strings.TrimSpace(token)
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return nil, refuse(reasonCredentials, "there is no Bearer token in the Authorization header")
+		return nil, dialect.Refuse(reasonCredentials, "there is no Bearer token in the Authorization header")
 	}
 	return s.authenticate(r, token, "", reasonToken)
 }
@@ -153,7 +139,7 @@ func (s settings) set(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if url == "" { // the provider has no way to take the URL away
-		return nil, refuse(reasonURL, "url is missing")
+		return nil, dialect.Refuse(reasonURL, "url is missing")
 	}
 	endpoint, err := account.Change(r.Context(), dialect.Place{Slot: slotPartner}, func(e *waypost.Endpoint) error {
 		e.URL = url
