@@ -3,7 +3,7 @@ SHELL := /usr/bin/env bash
 BIN := $(CURDIR)/bin
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
-FUZZTIME ?= 5s
+FUZZTIME ?= 3s
 
 .DEFAULT_GOAL := help
 .PHONY: help
