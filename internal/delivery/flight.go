@@ -21,7 +21,37 @@ type flight struct {
 // pump starts what the lane may have in flight.
 func (t *tenure) pump(l *lane) {
 	for f := t.begin(l); f != nil; f = t.begin(l) {
-		t.workers.Go(func() { t.fly(l, f) })
+		t.launch(sortie{l, f})
+	}
+}
+
+// sortie is a flight and the lane it is made for.
+type sortie struct {
+	lane   *lane
+	flight *flight
+}
+
+// maxIdle bounds the workers that wait for a sortie.
+const maxIdle = 64
+
+// launch gives the sortie to a worker that waits for one, whose stack has grown
+// already, or else to a new one.
+func (t *tenure) launch(s sortie) {
+	select {
+	case t.sorties <- s:
+	default:
+		t.workers.Go(func() { t.work(s) })
+	}
+}
+
+// work makes sorties until there are none and enough other workers wait.
+func (t *tenure) work(s sortie) {
+	for more := true; more; {
+		t.fly(s.lane, s.flight)
+		if more = t.idle.Add(1) <= maxIdle; more {
+			s, more = <-t.sorties // closed at the end of the tenure
+		}
+		t.idle.Add(-1)
 	}
 }
 
@@ -70,7 +100,7 @@ func (t *tenure) serve() {
 			if f == nil {
 				continue
 			}
-			t.workers.Go(func() { t.fly(l, f) })
+			t.launch(sortie{l, f})
 			if l.ready.len() > 0 {
 				t.slots.enqueue(c, l)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -28,6 +29,8 @@ type tenure struct {
 	loseLease sync.Once
 	drained   chan struct{} // closed when nothing is left in hand while draining
 	workers   sync.WaitGroup
+	sorties   chan sortie // for workers that wait
+	idle      atomic.Int32
 
 	scanner scanner
 
@@ -57,6 +60,7 @@ func newTenure(c *Config, node waypost.NodeID) *tenure {
 		node:      node,
 		leaseLost: make(chan struct{}),
 		drained:   make(chan struct{}),
+		sorties:   make(chan sortie),
 		lanes:     map[waypost.EndpointID]*lane{},
 		slots:     slots{limit: [2]int{c.Limits.FastSlots, c.Limits.SlowSlots}},
 		memory:    memory{limit: c.Limits.Memory, limitBytes: c.Limits.MemoryBytes},
@@ -139,6 +143,7 @@ func (t *tenure) stop() {
 		l.disarm()
 	}
 	t.errand.Broadcast()
+	close(t.sorties) // nothing is launched any more
 	t.mu.Unlock()
 	t.cutAttempts()
 	t.cutTable()

@@ -198,8 +198,10 @@ type Item struct {
 
 // Hook is what goes over the wire: a POST of Body. Content-Type is
 // application/json unless Header says otherwise. Header wins over the
-// endpoint's own headers.
+// endpoint's own headers. URL, if not empty, wins over the endpoint's: it is for
+// endpoints that stand for an API of the operator's choice.
 type Hook struct {
+	URL    string
 	Body   []byte
 	Header http.Header
 }

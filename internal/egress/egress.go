@@ -25,6 +25,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/waypost"
@@ -102,6 +103,9 @@ type Client struct {
 	transport *http.Transport
 	maxBody   int
 	userAgent []string
+
+	targetsMu sync.RWMutex
+	targets   map[string]*url.URL // by their text
 }
 
 // New makes a Client. It fails only on options that can't work.
@@ -128,6 +132,7 @@ func New(o Options) (*Client, error) {
 		transport: newTransport(d),
 		maxBody:   o.MaxBody,
 		userAgent: []string{o.UserAgent},
+		targets:   map[string]*url.URL{},
 	}, nil
 }
 

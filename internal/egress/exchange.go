@@ -39,13 +39,9 @@ func (c *Client) exchange(ctx context.Context, method string, r Request, keep in
 // request builds what the transport wants. It goes without http.NewRequest and
 // http.Client, which would parse and copy more than this path needs.
 func (c *Client) request(ctx context.Context, method string, r Request) (*http.Request, *Error) {
-	target, err := url.Parse(r.URL)
-	if err != nil || (target.Scheme != "http" && target.Scheme != "https") {
-		// The parser's own error quotes the URL.
-		return nil, &Error{waypost.ReasonInternal, "the URL is not an http or https URL"}
-	}
-	if err := c.guard.checkHost(target.Hostname()); err != nil {
-		return nil, &Error{waypost.ReasonForbidden, err.Error()}
+	target, err := c.target(r.URL)
+	if err != nil {
+		return nil, err
 	}
 	request := &http.Request{
 		Method:     method,
@@ -68,10 +64,43 @@ func (c *Client) request(ctx context.Context, method string, r Request) (*http.R
 	return request.WithContext(ctx), nil
 }
 
+// maxTargets bounds how many URLs are remembered.
+const maxTargets = 8192
+
+// target is a URL that may be sent to, as far as its text tells. What was found
+// out is remembered: the same URLs come again and again.
+func (c *Client) target(text string) (*url.URL, *Error) {
+	c.targetsMu.RLock()
+	target := c.targets[text]
+	c.targetsMu.RUnlock()
+	if target != nil {
+		return target, nil
+	}
+	target, err := url.Parse(text)
+	if err != nil || (target.Scheme != "http" && target.Scheme != "https") {
+		// The parser's own error quotes the URL.
+		return nil, &Error{waypost.ReasonInternal, "the URL is not an http or https URL"}
+	}
+	if err := c.guard.checkHost(target.Hostname()); err != nil {
+		return nil, &Error{waypost.ReasonForbidden, err.Error()}
+	}
+	c.targetsMu.Lock()
+	defer c.targetsMu.Unlock()
+	if len(c.targets) >= maxTargets {
+		clear(c.targets)
+	}
+	c.targets[text] = target
+	return target, nil
+}
+
 func reader(body []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) }
 
-// header is h with what the request still needs, in a map of its own.
+// header is h with what the request still needs, which is never written to h
+// itself.
 func (c *Client) header(h http.Header, user *url.Userinfo) http.Header {
+	if _, ok := h["User-Agent"]; ok && user == nil {
+		return h
+	}
 	if h == nil {
 		h = http.Header{}
 	} else {

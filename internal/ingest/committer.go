@@ -17,8 +17,8 @@ const (
 	maxBatchEvents = 256
 	maxBatchBytes  = 1 << 20
 	crowd          = 4 // requests in one batch that make a crowd
-	maxLinger      = time.Millisecond
-	maxGap         = 200 * time.Microsecond // between two arrivals, before the batch goes without the rest
+	maxLinger      = 2 * time.Millisecond
+	maxGap         = 500 * time.Microsecond // between two arrivals, before the batch goes without the rest
 )
 
 // Accepter is the part of the store that takes events in.
@@ -52,6 +52,8 @@ type Committer struct {
 	queue  chan *submission
 	gap    *time.Timer
 	done   chan struct{}
+
+	arrivals []store.Arrival // of one batch, used again for the next
 
 	commits, events atomic.Int64
 }
@@ -181,10 +183,14 @@ const commitTimeout = 10 * time.Second
 func (c *Committer) commit(batch []*submission) {
 	arrivals := batch[0].arrivals
 	if len(batch) > 1 {
-		arrivals = make([]store.Arrival, 0, maxBatchEvents)
+		arrivals = c.arrivals[:0]
 		for _, s := range batch {
 			arrivals = append(arrivals, s.arrivals...)
 		}
+		defer func() { // nothing of it is needed once this returns
+			c.arrivals = arrivals
+			clear(arrivals)
+		}()
 	}
 	for i := range arrivals {
 		arrivals[i].Event.ID = waypost.EventID(c.node.NextID())

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ func (f *fakeStore) Accept(ctx context.Context, _ waypost.NodeID, batch []store.
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.batches = append(f.batches, batch)
+	f.batches = append(f.batches, slices.Clone(batch))
 	receipts := make([]store.Receipt, len(batch))
 	for i, arrival := range batch {
 		first, dup := f.known[string(arrival.DedupeKey)]

@@ -86,7 +86,7 @@ func code(name string, most int) rule {
 
 func text(name string) rule { return rule{name: name, fits: isText, says: "must be a string"} }
 
-func id(name string) rule { return rule{name: name, fits: isCount, says: "must be a whole number"} }
+func id(name string) rule { return rule{name: name, fits: isCount, says: "must be a whole number of at most 18 digits"} }
 
 func object(name string, members ...rule) rule {
 	return rule{name: name, fits: isObject, says: "must be an object", members: members}
@@ -96,7 +96,7 @@ func isText(value json.RawMessage) bool { return value[0] == '"' }
 
 func isObject(value json.RawMessage) bool { return value[0] == '{' }
 
-var count = regexp.MustCompile(`^[0-9]{1,15}$`)
+var count = regexp.MustCompile(`^[0-9]{1,18}$`)
 
 func isCount(value json.RawMessage) bool { return count.Match(value) }
 

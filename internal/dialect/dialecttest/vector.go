@@ -250,6 +250,9 @@ func hookText(d dialect.Dialect, item dialect.Item) string {
 		return "error: " + err.Error() + "\n"
 	}
 	var text strings.Builder
+	if hook.URL != "" { // else the endpoint's
+		text.WriteString("POST " + hook.URL + "\n")
+	}
 	for _, name := range slices.Sorted(maps.Keys(hook.Header)) {
 		for _, value := range hook.Header[name] {
 			text.WriteString(name + ": " + value + "\n")

@@ -29,10 +29,16 @@ type Alerts struct {
 // configured reports whether there is somebody to send alerts.
 func (a Alerts) configured() bool { return a.PhoneNumberID != "" && a.Token != "" }
 
+// base is the Graph API. It is what an alert's endpoint is kept with; where an
+// alert really goes is read from the configuration when it is sent, so that a
+// new sender takes over for the settings that are there.
+func (a Alerts) base() string {
+	return strings.TrimSuffix(cmp.Or(a.GraphURL, "https://graph.facebook.com"), "/")
+}
+
 // url is where alerts are posted to.
 func (a Alerts) url() string {
-	base := strings.TrimSuffix(cmp.Or(a.GraphURL, "https://graph.facebook.com"), "/")
-	return base + "/" + url.PathEscape(cmp.Or(a.Version, "v24.0")) + "/" + url.PathEscape(a.PhoneNumberID) + "/messages"
+	return a.base() + "/" + url.PathEscape(cmp.Or(a.Version, "v24.0")) + "/" + url.PathEscape(a.PhoneNumberID) + "/messages"
 }
 
 // alertMark begins what an alert carries and its statuses bring back.
@@ -72,7 +78,7 @@ func (d Dialect) encodeAlert(item dialect.Item, c *change) (dialect.Hook, error)
 		return dialect.Hook{}, err
 	}
 	header := http.Header{"Authorization": {"Bearer " + d.alerts.Token.Reveal()}}
-	return dialect.Hook{Body: body, Header: header}, nil
+	return dialect.Hook{URL: d.alerts.url(), Body: body, Header: header}, nil
 }
 
 func (m *graphMessage) write(template, line string) {

@@ -119,8 +119,10 @@ func (Dialect) Policy(endpoint *waypost.Endpoint) waypost.Policy {
 
 // Route implements dialect.Router: endpoints with a URL whose settings let the
 // event through.
-func (Dialect) Route(event *waypost.Event, endpoints []*waypost.Endpoint) []dialect.Target {
-	return dialect.Targets(endpoints, func(e *waypost.Endpoint) bool { return owed(e, event) })
+func (d Dialect) Route(event *waypost.Event, endpoints []*waypost.Endpoint) []dialect.Target {
+	return dialect.Targets(endpoints, func(e *waypost.Endpoint) bool {
+		return (d.alerts.configured() || !isAlert(e)) && owed(e, event)
+	})
 }
 
 // owed looks into the body only where it must, since this runs for each event

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -244,34 +245,46 @@ func TestAlertAsTemplate(t *testing.T) {
 	}
 }
 
-// TestAlertSender changes who sends alerts between two calls of setWebhook.
+// TestAlertSender configures the sender of alerts after the phones were set, and
+// changes it: whoever is configured when an alert goes out sends it.
 func TestAlertSender(t *testing.T) {
 	t.Parallel()
-	admin := dialecttest.NewAdmin(digital99.New(alerts).Info())
-	const on = `{"apiKey":"` + dialecttest.Key + `","from":"34910000001","systemPhoneAlert":"972502211234"}`
-	const off = `{"apiKey":"` + dialecttest.Key + `","from":"34910000001","retry":1}`
-	steps := []struct {
-		sender     digital99.Alerts
-		body, want string
-	}{
-		{digital99.Alerts{}, on, ""},
-		{alerts, off, "https://graph.facebook.com/v24.0/1090000000000009/messages"},
-		{digital99.Alerts{GraphURL: "http://127.0.0.1:9/g/", Version: "v26.0", PhoneNumberID: "7", Token: "t"}, off, "http://127.0.0.1:9/g/v26.0/7/messages"},
-		{digital99.Alerts{PhoneNumberID: "7"}, off, ""},
+	admin := dialecttest.NewAdmin(digital99.New(digital99.Alerts{}).Info())
+	answer := call(digital99.New(digital99.Alerts{}), admin,
+		`{"apiKey":"`+dialecttest.Key+`","from":"34910000001","systemPhoneAlert":"972502211234"}`)
+	if !strings.Contains(answer.Body.String(), `"systemPhoneAlert":"972502211234"`) {
+		t.Fatalf("the setting was not kept: %s", answer.Body)
 	}
-	for i, step := range steps {
-		answer := call(digital99.New(step.sender), admin, step.body)
-		if !strings.Contains(answer.Body.String(), `"systemPhoneAlert":"972502211234"`) {
-			t.Errorf("step %d: the setting was not kept: %s", i, answer.Body)
-		}
-		got := ""
-		for _, e := range admin.Endpoints() {
-			if e.Slot == "alert:972502211234" {
-				got = e.URL
+	endpoints := admin.Endpoints()
+	i := slices.IndexFunc(endpoints, func(e waypost.Endpoint) bool { return e.Slot == "alert:972502211234" })
+	if i < 0 {
+		t.Fatal("the phone has no endpoint")
+	}
+	phone := &endpoints[i]
+	event := &waypost.Event{
+		ID: 1 << 40, Type: "whatsapp.account_update", Form: waypost.FormCloud,
+		Body: []byte(`{"object":"whatsapp_business_account","entry":[{"id":"1","time":1767571200,"changes":[{"value":{"event":"ACCOUNT_DELETED"},"field":"account_update"}]}]}`),
+	}
+	for _, c := range []struct {
+		sender digital99.Alerts
+		want   string // where the alert goes; empty: nowhere
+	}{
+		{digital99.Alerts{}, ""},
+		{alerts, "https://graph.facebook.com/v24.0/1090000000000009/messages"},
+		{digital99.Alerts{GraphURL: "http://127.0.0.1:9/g/", Version: "v26.0", PhoneNumberID: "7", Token: "t"}, "http://127.0.0.1:9/g/v26.0/7/messages"},
+		{digital99.Alerts{PhoneNumberID: "7"}, ""},
+	} {
+		d := digital99.New(c.sender)
+		owed := len(d.Route(event, []*waypost.Endpoint{phone}))
+		if c.want == "" {
+			if owed != 0 {
+				t.Errorf("with the sender %+v an alert is owed", c.sender)
 			}
+			continue
 		}
-		if got != step.want {
-			t.Errorf("step %d: alerts go to %q, want %q", i, got, step.want)
+		hook, err := d.Encode(dialect.Item{Event: event, Endpoint: phone})
+		if err != nil || owed != 1 || hook.URL != c.want {
+			t.Errorf("%d alerts go to %q, %v; want one to %q", owed, hook.URL, err, c.want)
 		}
 	}
 }

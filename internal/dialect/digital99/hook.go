@@ -149,7 +149,7 @@ func senderOf(c *change) user {
 // is hidden.
 func recipientOf(c *change) string {
 	status := &c.Statuses[0]
-	known := cmp.Or(status.RecipientID, status.RecipientUserID)
+	known := cmp.Or(status.RecipientID, status.Message.RecipientID, status.RecipientUserID)
 	if known == "" && len(c.Contacts) > 0 {
 		known = cmp.Or(c.Contacts[0].WaID, c.Contacts[0].UserID)
 	}

@@ -294,18 +294,17 @@ func (e edit) apply(webhook *waypost.Endpoint) error {
 	return nil
 }
 
-// setAlerts makes the number's alert endpoints those of the phones, with the
-// sender as it is configured now.
+// setAlerts makes the number's alert endpoints those of the phones. They are
+// made whether or not a sender is configured yet: one that comes later serves
+// them.
 func (s settings) setAlerts(ctx context.Context, c caller, list string) error {
 	own, err := c.own(ctx)
 	if err != nil {
 		return err
 	}
 	wanted := map[string]bool{} // by slot
-	if s.alerts.configured() {
-		for _, phone := range splitPhones(list) {
-			wanted[alertPrefix+phone] = true
-		}
+	for _, phone := range splitPhones(list) {
+		wanted[alertPrefix+phone] = true
 	}
 	for _, old := range own {
 		switch {
@@ -314,13 +313,13 @@ func (s settings) setAlerts(ctx context.Context, c caller, list string) error {
 			if err := c.removeAlert(ctx, old.Slot); err != nil {
 				return err
 			}
-		case old.URL == s.alerts.url():
+		case old.URL == s.alerts.base():
 			delete(wanted, old.Slot)
 		}
 	}
 	for _, phone := range splitPhones(list) {
 		if slot := alertPrefix + phone; wanted[slot] {
-			if err := c.setAlert(ctx, slot, s.alerts.url()); err != nil {
+			if err := c.setAlert(ctx, slot, s.alerts.base()); err != nil {
 				return err
 			}
 		}

@@ -69,7 +69,17 @@ func (s *Store) claimKeys(ctx context.Context, tx *sql.Tx, batch []store.Arrival
 	for _, i := range leaders {
 		values = append(values, batch[i].DedupeKey, int64(batch[i].Event.ID))
 	}
-	err := s.hot.dedupe.query(ctx, tx, func(rows *sql.Rows) error {
+	claimed, err := s.hot.dedupe.change(ctx, tx, values)
+	if err != nil {
+		return nil, err
+	}
+	if claimed == int64(len(leaders)) {
+		for _, i := range leaders {
+			fresh[batch[i].Event.ID] = true
+		}
+		return fresh, nil
+	}
+	err = s.hot.claimed.query(ctx, tx, func(rows *sql.Rows) error {
 		var id waypost.EventID
 		err := rows.Scan(&id)
 		fresh[id] = true

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"slices"
 	"time"
 
@@ -11,21 +12,13 @@ import (
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
-// Settle implements store.Queue.
+// Settle implements store.Queue. Deliveries hardly ever leave a hand but by
+// being settled, so it first takes for granted that all were in the node's.
 func (s *Store) Settle(ctx context.Context, node waypost.NodeID, results []store.Result) (store.Settled, error) {
-	var settled store.Settled
-	err := s.fenced(ctx, "settle deliveries", node, func(ctx context.Context, tx *sql.Tx) error {
-		settled = store.Settled{}
-		for _, wave := range sqlstore.Waves(results) {
-			w := settlement{store: s, tx: tx, node: node, results: results}
-			if err := w.settle(ctx, wave); err != nil {
-				return err
-			}
-			settled.Lost = append(settled.Lost, w.lost...)
-			settled.Released = append(settled.Released, w.released...)
-		}
-		return nil
-	})
+	settled, err := s.settle(ctx, node, results, true)
+	if errors.Is(err, errNotInHand) {
+		settled, err = s.settle(ctx, node, results, false)
+	}
 	if err != nil {
 		return store.Settled{}, err
 	}
@@ -35,12 +28,33 @@ func (s *Store) Settle(ctx context.Context, node waypost.NodeID, results []store
 	return settled, nil
 }
 
+// errNotInHand undoes a transaction that took too much for granted.
+var errNotInHand = errors.New("a delivery is not in the node's hand")
+
+func (s *Store) settle(ctx context.Context, node waypost.NodeID, results []store.Result, trusting bool) (store.Settled, error) {
+	var settled store.Settled
+	err := s.fenced(ctx, "settle deliveries", node, func(ctx context.Context, tx *sql.Tx) error {
+		settled = store.Settled{}
+		for _, wave := range sqlstore.Waves(results) {
+			w := settlement{store: s, tx: tx, node: node, results: results, trusting: trusting}
+			if err := w.settle(ctx, wave); err != nil {
+				return err
+			}
+			settled.Lost = append(settled.Lost, w.lost...)
+			settled.Released = append(settled.Released, w.released...)
+		}
+		return nil
+	})
+	return settled, err
+}
+
 // settlement is the writing back of one wave of results.
 type settlement struct {
 	store    *Store
 	tx       *sql.Tx
 	node     waypost.NodeID
 	results  []store.Result
+	trusting bool // fail with errNotInHand rather than find out which are lost
 	lost     []int
 	released []waypost.EndpointID
 }
@@ -50,7 +64,8 @@ func (w *settlement) settle(ctx context.Context, wave []int) error {
 	if err != nil {
 		return err
 	}
-	var attempts, exhausted []any
+	var exhausted []any
+	attempts := make([]any, 0, w.store.hot.attempts.width*len(wave))
 	ended := make(map[waypost.DeliveryID]*store.Result, len(before))
 	for _, i := range wave {
 		r := &w.results[i]
@@ -85,22 +100,35 @@ func (w *settlement) settle(ctx context.Context, wave []int) error {
 }
 
 // remove takes away the rows of what is settled, as far as they are in the node's
-// hand, and gives how many requests had been made before.
+// hand, and gives how many requests had been made before. Of what was delivered
+// nobody asks that; trusting, it is 0.
 func (w *settlement) remove(ctx context.Context, wave []int) (map[waypost.DeliveryID]int, error) {
-	values := make([]any, 0, 2*len(wave))
+	var plain, told []any
+	before := make(map[waypost.DeliveryID]int, len(wave))
 	for _, i := range wave {
-		if r := &w.results[i]; r.Next != store.NextRetry {
-			values = append(values, int64(r.Delivery.Event), int64(r.Delivery.Endpoint))
+		switch r := &w.results[i]; {
+		case r.Next == store.NextRetry:
+		case r.Next == store.NextDelivered && w.trusting:
+			before[r.Delivery] = 0
+			plain = append(plain, int64(r.Delivery.Event), int64(r.Delivery.Endpoint))
+		default:
+			told = append(told, int64(r.Delivery.Event), int64(r.Delivery.Endpoint))
 		}
 	}
-	before := make(map[waypost.DeliveryID]int, len(wave))
-	err := w.store.hot.settle.query(ctx, w.tx, func(rows *sql.Rows) error {
+	removed, err := w.store.hot.settle.change(ctx, w.tx, plain, int64(w.node))
+	if err != nil {
+		return nil, err
+	}
+	if removed != int64(len(plain)/2) {
+		return nil, errNotInHand
+	}
+	err = w.store.hot.settleTold.query(ctx, w.tx, func(rows *sql.Rows) error {
 		var id waypost.DeliveryID
 		var attempts int
 		err := rows.Scan(&id.Event, &id.Endpoint, &attempts)
 		before[id] = attempts
 		return err
-	}, values, int64(w.node))
+	}, told, int64(w.node))
 	return before, err
 }
 

@@ -94,7 +94,7 @@ func (s *Store) open(ctx context.Context, path string, o Options) error {
 		return err
 	}
 	var err error
-	if s.write, err = connect(path, 1, "synchronous(FULL)", "cache_size(-131072)", "temp_store(MEMORY)", "wal_autocheckpoint(8000)"); err != nil {
+	if s.write, err = connect(path, 1, "synchronous(FULL)", "cache_size(-16384)", "temp_store(MEMORY)", "wal_autocheckpoint(8000)"); err != nil {
 		return err
 	}
 	if s.read, err = connect(path, readers, "query_only(1)", "cache_size(-16384)", "temp_store(MEMORY)"); err != nil {

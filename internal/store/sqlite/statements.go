@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/waypost-gateway/waypost/internal/store/sqlstore"
@@ -19,14 +20,16 @@ type statements struct {
 	putOff    *sql.Stmt
 	release   *sql.Stmt
 
-	dedupe   bulk
-	events   bulk
-	owed     bulk
-	hand     bulk
-	settle   bulk
-	waiting  bulk
-	attempts bulk
-	exhaust  bulk
+	dedupe     bulk
+	claimed    bulk
+	events     bulk
+	owed       bulk
+	hand       bulk
+	settle     bulk
+	settleTold bulk // and tells which, which is slower
+	waiting    bulk
+	attempts   bulk
+	exhaust    bulk
 }
 
 func prepare(ctx context.Context, db *sql.DB) (statements, error) {
@@ -34,9 +37,12 @@ func prepare(ctx context.Context, db *sql.DB) (statements, error) {
 	p := preparer{ctx: ctx, db: db}
 
 	p.one(&st.lease, `SELECT 1 FROM nodes WHERE id = ? AND lease_until > ?`)
-	p.bulk(&st.dedupe, `INSERT INTO dedupe (key, event_id) VALUES `, 2, ` ON CONFLICT (key) DO NOTHING RETURNING event_id`)
-	p.bulk(&st.events, `INSERT INTO events (`+sqlstore.EventColumns+`, body) VALUES `, 12, ``)
-	p.bulk(&st.owed, `INSERT INTO deliveries (event_id, endpoint_id, node_id, due, after_endpoint, attempts, step) VALUES `, 7, ``)
+	// OR FAIL spares the journal that would undo half a statement: whatever fails
+	// here takes the whole transaction with it.
+	p.bulk(&st.dedupe, `INSERT OR FAIL INTO dedupe (key, event_id) VALUES `, 2, ` ON CONFLICT (key) DO NOTHING`)
+	p.bulk(&st.claimed, `SELECT event_id FROM dedupe WHERE (key, event_id) IN (VALUES `, 2, `)`)
+	p.bulk(&st.events, `INSERT OR FAIL INTO events (`+sqlstore.EventColumns+`, body) VALUES `, 12, ``)
+	p.bulk(&st.owed, `INSERT OR FAIL INTO deliveries (event_id, endpoint_id, node_id, due, after_endpoint, attempts, step) VALUES `, 7, ``)
 	p.one(&st.firstSeen, `SELECT event_id FROM dedupe WHERE key = ?`)
 	p.one(&st.repeat, `INSERT INTO duplicates (event_id, at) VALUES (?, ?)`)
 
@@ -50,14 +56,15 @@ ORDER BY due, event_id LIMIT ?`)
 	// The pluses keep the planner from trying the partial indexes on each value of
 	// node_id and after_endpoint: it would plan these statements anew at each run,
 	// and might read through a long backlog of waiting deliveries at each flush.
-	p.bulk(&st.settle, `DELETE FROM deliveries WHERE +node_id = ? AND (event_id, endpoint_id) IN (VALUES `, 2, `)
+	p.bulk(&st.settle, `DELETE FROM deliveries WHERE +node_id = ? AND (event_id, endpoint_id) IN (VALUES `, 2, `)`)
+	p.bulk(&st.settleTold, `DELETE FROM deliveries WHERE +node_id = ? AND (event_id, endpoint_id) IN (VALUES `, 2, `)
 RETURNING event_id, endpoint_id, attempts`)
 	// A due of 0 was set by Retry while the delivery was in hand: it is due now.
 	p.one(&st.putOff, `
 UPDATE deliveries SET node_id = ?1, due = CASE WHEN due = 0 AND ?1 = 0 THEN ?2 ELSE ?3 END, step = ?4, attempts = MAX(attempts, ?5)
 WHERE event_id = ?6 AND endpoint_id = ?7 AND +node_id = ?8`)
 	p.bulk(&st.attempts, `
-INSERT INTO attempts (event_id, endpoint_id, n, at, duration, status, outcome, reason, detail) VALUES `, 9, ` ON CONFLICT DO NOTHING`)
+INSERT OR FAIL INTO attempts (event_id, endpoint_id, n, at, duration, status, outcome, reason, detail) VALUES `, 9, ` ON CONFLICT DO NOTHING`)
 	p.bulk(&st.exhaust, `INSERT INTO exhausted (endpoint_id, event_id, at, reason, attempts) VALUES `, 5, `
 ON CONFLICT DO UPDATE SET at = excluded.at, reason = excluded.reason, attempts = excluded.attempts`)
 	p.bulk(&st.waiting, `
@@ -76,7 +83,7 @@ func (st *statements) close() error {
 			errs = append(errs, one.Close())
 		}
 	}
-	for _, many := range []*bulk{&st.dedupe, &st.events, &st.owed, &st.hand, &st.settle, &st.waiting, &st.attempts, &st.exhaust} {
+	for _, many := range []*bulk{&st.dedupe, &st.claimed, &st.events, &st.owed, &st.hand, &st.settle, &st.settleTold, &st.waiting, &st.attempts, &st.exhaust} {
 		for _, one := range many.statements {
 			if one != nil {
 				errs = append(errs, one.Close())
@@ -138,10 +145,25 @@ type bulk struct {
 // exec runs the statement over the rows, which are given one after the other in
 // values. The fixed values come before them in each run.
 func (b *bulk) exec(ctx context.Context, tx *sql.Tx, values []any, fixed ...any) error {
-	return b.each(values, func(statement *sql.Stmt, values []any) error {
-		_, err := exec(ctx, tx, statement, append(fixed, values...)...)
+	_, err := b.change(ctx, tx, values, fixed...)
+	return err
+}
+
+// change is exec that tells how many rows were changed.
+func (b *bulk) change(ctx context.Context, tx *sql.Tx, values []any, fixed ...any) (changed int64, err error) {
+	err = b.each(values, func(statement *sql.Stmt, values []any) error {
+		if len(fixed) > 0 {
+			values = slices.Concat(fixed, values)
+		}
+		result, err := exec(ctx, tx, statement, values...)
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		changed += n
 		return err
 	})
+	return changed, err
 }
 
 // query is exec for statements that give rows.
