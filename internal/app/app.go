@@ -86,6 +86,9 @@ func (a *App) open(ctx context.Context, options Options) error {
 	if a.store, err = openStore(ctx, c, box, a.log); err != nil {
 		return err
 	}
+	if err := checkKey(ctx, a.store, box); err != nil {
+		return err
+	}
 	a.node = node.New(a.store, node.Options{Log: a.log})
 	if err := a.node.Join(ctx); err != nil {
 		return err

@@ -72,6 +72,34 @@ func openStore(ctx context.Context, c *config.Config, box *secret.Box, log *slog
 	return s, nil
 }
 
+// keyCheck is the name of the value that tells whether the key is the one that
+// this installation's secrets are sealed with.
+const keyCheck = "key_check"
+
+// checkKey refuses a key that can't open what is in the store, before anything is
+// written with it: other nodes would not be able to read that.
+func checkKey(ctx context.Context, s store.Settings, box *secret.Box) error {
+	kept, err := s.Value(ctx, keyCheck)
+	if err != nil {
+		return err
+	}
+	if kept != "" {
+		sealed, err := hex.DecodeString(kept)
+		if err == nil {
+			_, err = box.Open(sealed, keyCheck)
+		}
+		if err != nil {
+			return fmt.Errorf("WAYPOST_SECRET_KEY is not the key that this database was written with; all nodes need the same: %w", err)
+		}
+		return nil
+	}
+	sealed, err := box.Seal([]byte(keyCheck), keyCheck)
+	if err != nil {
+		return err
+	}
+	return s.SetValue(ctx, keyCheck, hex.EncodeToString(sealed))
+}
+
 // adminTokenDigest is the name of the value that keeps the digest of an admin
 // token we made ourselves.
 const adminTokenDigest = "admin_token_sha256"

@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"encoding/base64"
 	"io"
 	"log/slog"
 	"os"
@@ -83,4 +84,30 @@ func TestTheAdminTokenIsMadeAndShownOnce(t *testing.T) {
 			t.Errorf("%s holds the token in clear", filepath.Base(file))
 		}
 	}
+}
+
+// TestAnotherKeyWritesNothing once let a node with the wrong key seal the
+// configured sources anew, which no other node could read from then on.
+func TestAnotherKeyWritesNothing(t *testing.T) {
+	t.Parallel()
+	apptest.Stores(t, func(t *testing.T, database string) {
+		key := func(fill string) config.Secret {
+			return config.Secret(base64.StdEncoding.EncodeToString([]byte(strings.Repeat(fill, 32))))
+		}
+		g := apptest.Start(t, database, func(c *config.Config) { c.SecretKey = key("a") })
+		if database == "" { // one process per data directory
+			if err := g.Stop(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wrong := g.Config
+		wrong.SecretKey = key("b")
+		if _, err := open(t, wrong, io.Discard); err == nil || !strings.Contains(err.Error(), "WAYPOST_SECRET_KEY") {
+			t.Fatalf("a node with another key: %v; want an error that names WAYPOST_SECRET_KEY", err)
+		}
+		// The right key, also behind a newer one, goes on as before.
+		right := g.Config
+		right.SecretKey = key("c") + "," + key("a")
+		apptest.Restart(t, right)
+	})
 }

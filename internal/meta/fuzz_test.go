@@ -142,6 +142,7 @@ func FuzzFromOnPrem(f *testing.F) {
 		if !json.Valid(cloud) {
 			t.Fatalf("not JSON: %s", cloud)
 		}
+		comesBack(t, callback, cloud)
 		items, err := Split(cloud)
 		if err != nil {
 			return
@@ -152,4 +153,24 @@ func FuzzFromOnPrem(f *testing.F) {
 			}
 		}
 	})
+}
+
+// comesBack checks that what was taken in goes out as it came: at once, unless
+// it is written the Cloud's way; and once it went out, ever after.
+func comesBack(t *testing.T, callback, cloud []byte) {
+	t.Helper()
+	out, ok, err := ToOnPrem(cloud)
+	if err != nil {
+		return // too deep in its envelope
+	}
+	if !ok || !IsOnPrem(out) {
+		t.Fatalf("%s went out as %s", callback, out)
+	}
+	came := without(object(t, decode(t, callback)), "messaging_product", "metadata")
+	if diff := cmp.Diff(any(came), decode(t, out)); diff != "" && !writesCloud(came) {
+		t.Fatalf("-came in +went out\n%s", diff)
+	}
+	if diff := cmp.Diff(decode(t, out), decode(t, outAgain(t, out))); diff != "" {
+		t.Fatalf("-went out +went out again\n%s", diff)
+	}
 }

@@ -151,8 +151,13 @@ func (g generator) status() string {
 }
 
 func (g generator) problem() string {
-	m := []string{g.member("code", g.pick("131047", `"470"`)), g.member("title", g.text("Re-engagement message"))}
-	m = g.maybe(m, 60, "error_data", func() string { return g.object([]string{g.member("details", g.text("More than 24 hours"))}) })
+	m := []string{g.member("code", g.pick("131047", `"470"`))}
+	m = g.maybe(m, 90, "title", func() string { return g.text("Re-engagement message") })
+	m = g.maybe(m, 20, "message", func() string { return g.text(g.pick("Re-engagement message", "Too late")) })
+	m = g.maybe(m, 50, "details", func() string { return g.anything(1) })
+	m = g.maybe(m, 30, "error_data", func() string {
+		return g.object(g.strange(g.maybe(nil, 60, "details", func() string { return g.text("More than 24 hours") })))
+	})
 	return g.object(g.strange(m))
 }
 
@@ -175,14 +180,13 @@ func (g generator) value() string {
 			g.member("phone_number_id", g.text(g.pick("208417730961245", "208417730961246"))),
 		})
 	})
-	m = g.lists(m)
-	return g.object(g.strange(m))
+	return g.object(g.strange(g.lists(m, g.message)))
 }
 
-// lists adds what the On-Premises form has as well.
-func (g generator) lists(m []string) []string {
+// lists adds what both forms have.
+func (g generator) lists(m []string, message func() string) []string {
 	m = g.maybe(m, 60, "contacts", func() string { return g.list(4, g.contact) })
-	m = g.maybe(m, 60, "messages", func() string { return g.list(4, g.message) })
+	m = g.maybe(m, 60, "messages", func() string { return g.list(4, message) })
 	m = g.maybe(m, 50, "statuses", func() string { return g.list(4, g.status) })
 	return g.maybe(m, 30, "errors", func() string { return g.list(2, g.problem) })
 }
@@ -214,5 +218,35 @@ func (g generator) request() []byte {
 
 // callback writes an On-Premises body.
 func (g generator) callback() []byte {
-	return []byte(g.object(g.strange(g.lists(nil))))
+	return []byte(g.object(g.strange(g.lists(nil, g.clientMessage))))
+}
+
+// clientMessage is a message, most often one that the two forms write
+// differently.
+func (g generator) clientMessage() string {
+	if g.chance(30) {
+		return g.message()
+	}
+	m := []string{g.member("id", g.id("ABG")), g.member("from", g.person())}
+	m = g.maybe(m, 90, "type", func() string { return g.text(g.pick("voice", "voice", "audio", "system")) })
+	m = g.maybe(m, 60, "voice", g.sound)
+	m = g.maybe(m, 20, "audio", g.sound)
+	m = g.maybe(m, 40, "system", g.notice)
+	m = g.maybe(m, 30, "errors", func() string { return g.list(2, g.problem) })
+	return g.object(g.strange(m))
+}
+
+func (g generator) sound() string {
+	if g.chance(10) {
+		return g.anything(1)
+	}
+	m := g.maybe([]string{g.member("id", g.id("media-"))}, 20, "voice", func() string { return g.pick("true", "false", `"true"`) })
+	return g.object(g.strange(m))
+}
+
+func (g generator) notice() string {
+	m := []string{g.member("type", g.text(g.pick("user_changed_number", "user_changed_number", "user_identity_changed")))}
+	m = g.maybe(m, 80, "new_wa_id", g.person)
+	m = g.maybe(m, 20, "wa_id", g.person)
+	return g.object(g.strange(m))
 }

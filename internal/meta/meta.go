@@ -46,21 +46,24 @@
 //
 // The On-Premises client sent the value of a change alone: contacts, messages,
 // statuses, errors, without envelope and metadata. FromOnPrem puts the envelope
-// around it and leaves everything else as it was, so such an event reaches
-// receivers of the Cloud form with the members its client gave it: type
-// "voice", sha256 in hex, file, errors with details. ToOnPrem takes the
-// envelope off, and rewrites only what the client never wrote:
+// around it, ToOnPrem takes it off, and what the two forms write differently is
+// translated on the way:
 //
-//   - type "audio" with audio.voice true: type "voice", object voice without
-//     that flag
-//   - error_data.details of an error: details; a message equal to the title is
-//     left out
-//   - system.wa_id of a changed number: new_wa_id
+//   - client: type "voice" with an object voice; Cloud: type "audio" with an
+//     object audio, in which voice is true
+//   - client: details of an error; Cloud: error_data.details, and a message
+//     equal to the title
+//   - client: system.new_wa_id of a changed number; Cloud: system.wa_id
 //
-// That is why events need no mark of where they came from, and why the way
-// there and back is exact. Members the client did not know otherwise (media
-// url, user ids, unknown ones) go along: receivers ignore what they don't know,
-// and nothing is lost.
+// That is why events need no mark of where they came from. A callback comes
+// back as it was: what could not be told apart on the way back (an error with
+// both details and error_data, a voice note that has an object audio as well)
+// is not translated. Only a callback that its client wrote the Cloud's way
+// (audio.voice true, error_data.details, a message equal to the title, wa_id of
+// a changed number) can't be told from a translated one, and goes out in the
+// client's form. Members that only one of the forms knows otherwise (file,
+// sha256 in hex, media url, user ids, unknown ones) go along: receivers ignore
+// what they don't know, and nothing is lost.
 package meta
 
 const (

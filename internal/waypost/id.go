@@ -2,6 +2,7 @@ package waypost
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"time"
 )
@@ -57,8 +58,9 @@ func (id DeliveryID) String() string {
 // Time is when the event was accepted, to the millisecond.
 func (id EventID) Time() time.Time { return idTime(int64(id)) }
 
-// FirstEventID is the smallest id that an event accepted at t can have.
-func FirstEventID(t time.Time) EventID { return EventID(idAt(t)) }
+// FirstEventID is the smallest id that an event accepted at t can have. For times
+// that no id can tell it is the smallest or the largest id there is.
+func FirstEventID(t time.Time) EventID { return EventID(max(idAt(t), 1)) }
 
 // ParseTenantID reads the text form; its error is of kind KindNotFound, as is
 // that of the other Parse functions: an id nobody could have made names nothing.
@@ -142,7 +144,8 @@ var idDigits = func() (digits [256]int8) {
 }()
 
 func idAt(t time.Time) int64 {
-	return max(t.Sub(idEpoch).Milliseconds(), 0) << idTickShift
+	const last = math.MaxInt64 >> idTickShift // in the year 2093
+	return min(max(t.UnixMilli()-idEpoch.UnixMilli(), 0), last) << idTickShift
 }
 
 func idTime(id int64) time.Time {

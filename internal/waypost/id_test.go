@@ -115,3 +115,19 @@ func TestNewIDsRefusesBadSlots(t *testing.T) {
 		}
 	}
 }
+
+func TestFirstEventIDOfFarTimes(t *testing.T) {
+	t.Parallel()
+	year := func(y int) EventID { return FirstEventID(time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC)) }
+	now := EventID(idAt(time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)))
+	for _, y := range []int{1, 1700, 1970, 2023} {
+		if id := year(y); id <= 0 || id >= now {
+			t.Errorf("the first id of the year %d is %d", y, id)
+		}
+	}
+	for _, y := range []int{2060, 2099, 2200, 9999} {
+		if id := year(y); id <= now {
+			t.Errorf("the first id of the year %d is %d, below today's %d", y, id, now)
+		}
+	}
+}
