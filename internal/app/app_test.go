@@ -467,7 +467,7 @@ func TestEgressNeverReachesOurOwnNetwork(t *testing.T) {
 	c := newCustomer(t, g)
 	receiver := apptest.NewReceiver(t, nil)
 	header := http.Header{"Authorization": {"Bearer " + apptest.AdminToken}}
-	for _, url := range []string{receiver.URL, "https://127.0.0.1/x", "https://169.254.169.254/latest", "https://[::1]/x", "https://10.0.0.1/x"} {
+	for _, url := range []string{receiver.URL, "https://127.0.0.1/x", "https://169.254.169.254/latest", "https://[::1]/x", "https://10.0.0.1/x", "https://127.1/x", "https://2130706433/x", "https://0177.0.0.1/x", "https://foo.localhost/x"} {
 		if status, answer := g.Do(t, "POST", "/api/v1/endpoints", header, fmt.Sprintf(`{"tenant_id":%q,"dialect":"meta","url":%q}`, c.tenant, url)); status != 422 {
 			t.Errorf("%s was answered %d: %s", url, status, answer)
 		}

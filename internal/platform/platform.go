@@ -86,7 +86,9 @@ func code(name string, most int) rule {
 
 func text(name string) rule { return rule{name: name, fits: isText, says: "must be a string"} }
 
-func id(name string) rule { return rule{name: name, fits: isCount, says: "must be a whole number of at most 18 digits"} }
+func id(name string) rule {
+	return rule{name: name, fits: isCount, says: "must be a whole number of at most 18 digits"}
+}
 
 func object(name string, members ...rule) rule {
 	return rule{name: name, fits: isObject, says: "must be an object", members: members}

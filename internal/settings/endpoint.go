@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -182,8 +181,8 @@ func (s *Service) urlFaults(info dialect.Info, raw string) []waypost.FieldError 
 		return fieldsOf(err)
 	}
 	u, err := url.Parse(raw)
-	if err != nil || !isLiteral(u.Hostname()) {
-		return nil
+	if err != nil {
+		return nil // CheckURL has read it
 	}
 	if err := s.forbidden(u.Hostname()); err != nil {
 		return []waypost.FieldError{{Field: "url", Message: "this address is never sent to (" + dialect.MessageOf(shown(err)) + ")"}}
@@ -195,11 +194,6 @@ func (s *Service) urlFaults(info dialect.Info, raw string) []waypost.FieldError 
 // address that the caller gave.
 func shown(err error) error {
 	return &waypost.Error{Kind: waypost.KindInvalid, Message: err.Error()}
-}
-
-func isLiteral(host string) bool {
-	_, err := netip.ParseAddr(host)
-	return err == nil || strings.EqualFold(host, "localhost")
 }
 
 // ask puts the dialect's question to the receiver, if there is one and it is

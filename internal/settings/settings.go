@@ -49,8 +49,8 @@ type Options struct {
 	// Trusted tells which hosts (IP literals, "localhost") may be reached by
 	// http and on any port, whatever a dialect's rules say. nil: none.
 	Trusted func(host string) bool
-	// Forbidden says why nothing is ever sent to this host, given as an IP
-	// literal or "localhost". nil: not known before the first attempt.
+	// Forbidden says why nothing is ever sent to this host, as far as that can be
+	// told without resolving it. nil: not known before the first attempt.
 	Forbidden func(host string) error
 	// Fetch makes the GET of a challenge, through the same guard as hooks.
 	Fetch func(ctx context.Context, url string) (status int, body []byte, err error)

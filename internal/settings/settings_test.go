@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -126,12 +127,13 @@ func (w *world) node() (*settings.Service, *directory.Directory) {
 	}), d
 }
 
-// forbidden is an egress guard that only allows what is trusted.
+// forbidden is an egress guard that knows names and what is trusted.
 func forbidden(host string) error {
-	if host == "127.0.0.1" {
-		return nil
+	_, notAnAddress := netip.ParseAddr(host)
+	if literal := notAnAddress == nil || host == "localhost"; literal && host != "127.0.0.1" {
+		return errors.New("private address")
 	}
-	return errors.New("private address")
+	return nil
 }
 
 func (w *world) clock() time.Time {
