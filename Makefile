@@ -45,4 +45,4 @@ check: lint test ## what a change must pass before it lands
 
 .PHONY: bench
 bench: ## measure the delivery path against the bare HTTP client; prints ratios
-	go test -run '^$$' -bench Ratios -benchtime 1x ./internal/app/
+	go test -timeout 60m -run '^$$' -bench Ratios -benchtime 1x -v ./internal/app/

@@ -212,6 +212,10 @@ func (a *App) gauges(meters *metrics.Metrics) {
 	} {
 		meters.Gauge(name, gauge.help, func() float64 { return gauge.read(a.engine.Gauges()) })
 	}
+	meters.Gauge("waypost_ingest_commits", "Commits since the start; waypost_events_total by it is how many events share one.", func() float64 {
+		commits, _ := a.committer.Commits()
+		return float64(commits)
+	})
 }
 
 // graphVersion is the version of the Graph API that we speak.

@@ -17,7 +17,6 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -107,12 +106,6 @@ func (b *Box) Open(sealed []byte, context string) ([]byte, error) {
 	return plain, nil
 }
 
-// Current reports whether a sealed value is under the key that seals now, or
-// should be sealed anew.
-func (b *Box) Current(sealed []byte) bool {
-	return len(sealed) >= prefixLen && sealed[0] == version && keyID(sealed[1:prefixLen]) == b.seal
-}
-
 func additional(prefix []byte, context string) []byte {
 	return append(prefix[:prefixLen:prefixLen], context...)
 }
@@ -128,10 +121,3 @@ func NewToken(prefix string) string {
 // Digest is what is stored of a token in place of it. A token of NewToken
 // needs no slow hash: there is nothing to guess.
 func Digest(text string) [32]byte { return sha256.Sum256([]byte(text)) }
-
-// Equal compares two secrets in a time that tells nothing about them, length
-// included.
-func Equal(a, b string) bool {
-	x, y := Digest(a), Digest(b)
-	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
-}

@@ -129,7 +129,6 @@ func New(options Options) *Service {
 	for _, d := range options.Dialects {
 		info := d.Info()
 		s.dialects[info.ID] = registered{d, info, NewLimiter(limitsOf(info), options.Now)}
-		s.order = append(s.order, info.ID)
 	}
 	return s
 }
@@ -146,15 +145,6 @@ func limitsOf(info dialect.Info) Limits {
 func (s *Service) Info(id string) (dialect.Info, bool) {
 	d, ok := s.dialects[id]
 	return d.info, ok
-}
-
-// Infos describes all dialects.
-func (s *Service) Infos() []dialect.Info {
-	infos := make([]dialect.Info, len(s.order))
-	for i, id := range s.order {
-		infos[i] = s.dialects[id].info
-	}
-	return infos
 }
 
 // Policy is how an endpoint is delivered to, in full.
