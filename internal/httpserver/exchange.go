@@ -1,7 +1,6 @@
 package httpserver
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -19,7 +18,6 @@ import (
 // costs one allocation here.
 type exchange struct {
 	http.ResponseWriter
-	context.Context
 	server  *Server
 	start   time.Time
 	number  uint64 // of the request
@@ -39,39 +37,18 @@ var runID = func() string {
 	return hex.EncodeToString(random[:])
 }()
 
-type requestIDKey struct{}
-
-// RequestID is the id of the request that ctx came with, for log lines; empty
-// outside of a request.
-func RequestID(ctx context.Context) string {
-	x, ok := ctx.Value(requestIDKey{}).(*exchange)
-	if !ok {
-		return ""
-	}
-	return x.id()
-}
-
 func (x *exchange) id() string { return runID + "-" + strconv.FormatUint(x.number, 36) }
-
-// Value lets RequestID find the exchange in any context made from the request's.
-func (x *exchange) Value(key any) any {
-	if key == (requestIDKey{}) {
-		return x
-	}
-	return x.Context.Value(key)
-}
 
 // ServeHTTP handles one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{
 		ResponseWriter: w,
-		Context:        r.Context(),
 		server:         s,
 		start:          time.Now(),
 		number:         requests.Add(1),
 		body:           r.Body,
 	}
-	r = r.WithContext(x)
+	r = r.WithContext(r.Context()) // a copy to change
 	if len(s.options.TrustedProxies) > 0 {
 		r.RemoteAddr = clientAddr(r, s.options.TrustedProxies)
 	}
@@ -104,7 +81,7 @@ func (x *exchange) fail(r *http.Request, fault any) {
 		x.failed = true
 		return
 	}
-	x.server.options.Log.LogAttrs(x, slog.LevelError, "handler panicked",
+	x.server.options.Log.LogAttrs(r.Context(), slog.LevelError, "handler panicked",
 		slog.String("request", x.id()),
 		slog.String("method", r.Method),
 		slog.String("route", route(r)),
@@ -135,10 +112,10 @@ func (x *exchange) log(r *http.Request) {
 		level = slog.LevelDebug
 	}
 	log := x.server.options.Log
-	if !log.Enabled(x, level) {
+	if !log.Enabled(r.Context(), level) {
 		return
 	}
-	log.LogAttrs(x, level, "http.request",
+	log.LogAttrs(r.Context(), level, "http.request",
 		slog.String("request", x.id()),
 		slog.String("method", method(r)),
 		slog.String("route", route(r)),
