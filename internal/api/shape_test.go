@@ -462,7 +462,7 @@ func TestDeliveries(t *testing.T) {
 	event := g.accept(waypost.Event{
 		Type: "whatsapp.message.text", State: waypost.EventRouted, TenantID: tenantID, PhoneNumberID: "106001", WABAID: "174",
 		Form: waypost.FormCloud, Body: []byte(`{"object":1}`), OccurredAt: time.Unix(1_700_000_000, 0),
-	}, store.Owing{Endpoint: endpointID, InHand: true})
+	}, store.Owing{Endpoint: endpointID, Place: store.InHand})
 	eventID, _ := waypost.ParseEventID(event)
 	delivery := waypost.DeliveryID{Event: eventID, Endpoint: endpointID}
 	now := time.Now()
@@ -523,7 +523,7 @@ func TestDeliveries(t *testing.T) {
 	if diff := cmp.Diff([]waypost.EndpointID{endpointID, endpointID}, g.woken); diff != "" {
 		t.Errorf("the engine was woken for (-want +got):\n%s", diff)
 	}
-	owed, err := g.store.Take(t.Context(), g.node, endpointID, time.Now(), 1)
+	owed, err := g.store.Take(t.Context(), g.node, endpointID, time.Now(), 1, store.OldestDue)
 	if err != nil || len(owed) != 1 {
 		t.Fatalf("the retried delivery is not due: %v %v", owed, err)
 	}

@@ -42,7 +42,7 @@ func BenchmarkFromMemory(b *testing.B) {
 			b.ResetTimer()
 			for n := range b.N {
 				ep := waypost.EndpointID(n%endpoints + 1)
-				for !engine.Reserve(ep) {
+				for engine.Reserve(ep) != store.InHand {
 					q.await()
 				}
 				q.expect()

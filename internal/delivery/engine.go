@@ -42,7 +42,7 @@ import (
 
 // Queue is the part of store.Queue that the engine needs.
 type Queue interface {
-	Take(ctx context.Context, node waypost.NodeID, endpoint waypost.EndpointID, now time.Time, limit int) ([]store.Owed, error)
+	Take(ctx context.Context, node waypost.NodeID, endpoint waypost.EndpointID, now time.Time, limit int, order store.Order) ([]store.Owed, error)
 	Due(ctx context.Context) ([]store.Due, error)
 	Settle(ctx context.Context, node waypost.NodeID, results []store.Result) (store.Settled, error)
 	Drop(ctx context.Context, endpoint waypost.EndpointID, before waypost.EventID, reason waypost.Reason, now time.Time, limit int) (int, error)
@@ -187,12 +187,14 @@ func (e *Engine) Run(ctx context.Context, node waypost.NodeID) error {
 	return t.run(ctx)
 }
 
-// Reserve is asked before a delivery is accepted: may it be in this node's
-// hand and start from memory after the commit? If so, Start or Unreserve must
-// follow. If not, the row belongs in nobody's hand, and Wake must follow.
-func (e *Engine) Reserve(endpoint waypost.EndpointID) bool {
-	t := e.tenure.Load()
-	return t != nil && t.reserve(endpoint)
+// Reserve is asked before a delivery is accepted: where does it begin? If in
+// hand, Start or Unreserve must follow. If not, the row belongs in nobody's
+// hand, and Wake must follow.
+func (e *Engine) Reserve(endpoint waypost.EndpointID) store.Place {
+	if t := e.tenure.Load(); t != nil && t.reserve(endpoint) {
+		return store.InHand
+	}
+	return store.InTable
 }
 
 // Unreserve takes a reservation back: the accept failed or was a duplicate.

@@ -204,7 +204,7 @@ func TestPauseHoldsAndResumeRamps(t *testing.T) {
 		if g := w.engine.Gauges(); g.InMemory != 0 || g.Lanes != 0 {
 			t.Errorf("a paused endpoint costs memory: %+v", g)
 		}
-		if w.engine.Reserve(ep) {
+		if w.engine.Reserve(ep) == store.InHand {
 			t.Error("a delivery to a paused endpoint was taken into memory")
 		}
 
@@ -580,13 +580,13 @@ func TestLeaseLost(t *testing.T) {
 				for range 20 {
 					w.accept(ep)
 				}
-				reserved := w.engine.Reserve(ep)
+				reserved := w.engine.Reserve(ep) == store.InHand
 				event := w.table.insert(ep, w.table.node)
 				wait(400 * time.Millisecond)
 				if err := lose(w); !errors.Is(err, store.ErrLeaseLost) {
 					t.Fatalf("Run returned %v", err)
 				}
-				if w.engine.Reserve(ep) || w.engine.Ready() == nil {
+				if w.engine.Reserve(ep) == store.InHand || w.engine.Ready() == nil {
 					t.Error("the engine works without a lease")
 				}
 				w.run()
@@ -758,7 +758,7 @@ func TestPaging(t *testing.T) {
 		}
 		inTable := 0
 		for range 100 {
-			if !w.engine.Reserve(big) {
+			if w.engine.Reserve(big) != store.InHand {
 				inTable++
 				w.table.insert(big, 0)
 				w.engine.Wake(big)
@@ -836,7 +836,7 @@ func TestFloorOfTheMemoryBudget(t *testing.T) {
 		w.endpoint(100)
 		wait(0)
 		for i := range 6 {
-			if got := w.engine.Reserve(100); got != (i < 4) {
+			if got := w.engine.Reserve(100) == store.InHand; got != (i < 4) {
 				t.Errorf("reservation %d: %t", i+1, got)
 			}
 		}
@@ -854,11 +854,11 @@ func TestBacklogComesFirst(t *testing.T) {
 			w.table.insert(ep, 0)
 		}
 		w.run()
-		if g := w.engine.Gauges(); g.InMemory >= 1024 || w.engine.Reserve(ep) {
+		if g := w.engine.Gauges(); g.InMemory >= 1024 || w.engine.Reserve(ep) == store.InHand {
 			t.Error("a new delivery overtakes those that are due in the table")
 		}
 		wait(20 * time.Second)
-		if !w.engine.Reserve(ep) {
+		if w.engine.Reserve(ep) != store.InHand {
 			t.Error("no first attempts from memory after a backlog")
 		}
 		w.shut()
@@ -1012,7 +1012,7 @@ func TestDependents(t *testing.T) {
 		pair := func() {
 			event := w.table.insert(main, w.table.node)
 			w.table.insertAfter(event, clone, main)
-			if !w.engine.Reserve(main) {
+			if w.engine.Reserve(main) != store.InHand {
 				t.Fatal("not reserved")
 			}
 			w.engine.Start([]store.Owed{{Event: event, Endpoint: main}})
@@ -1151,7 +1151,7 @@ func TestRunTwice(t *testing.T) {
 			t.Error("two runs at a time")
 		}
 		w.shut()
-		if w.engine.Ready() == nil || w.engine.Reserve(1) {
+		if w.engine.Ready() == nil || w.engine.Reserve(1) == store.InHand {
 			t.Error("it works after its end")
 		}
 		w.engine.Wake(1)

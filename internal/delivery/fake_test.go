@@ -53,7 +53,7 @@ func newTable(tb testing.TB) *table {
 	}
 }
 
-func (q *table) Take(_ context.Context, node waypost.NodeID, endpoint waypost.EndpointID, now time.Time, limit int) ([]store.Owed, error) {
+func (q *table) Take(_ context.Context, node waypost.NodeID, endpoint waypost.EndpointID, now time.Time, limit int, _ store.Order) ([]store.Owed, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err := q.refuses(node); err != nil {
@@ -439,7 +439,7 @@ func (w *world) endpoint(id waypost.EndpointID) waypost.EndpointID {
 // accept does what ingest does with one event owed to one endpoint.
 func (w *world) accept(endpoint waypost.EndpointID) waypost.DeliveryID {
 	var node waypost.NodeID
-	inHand := w.engine.Reserve(endpoint)
+	inHand := w.engine.Reserve(endpoint) == store.InHand
 	if inHand {
 		node = w.table.node
 	}

@@ -156,7 +156,7 @@ func (t *tenure) ask(id waypost.EndpointID, e errand, now time.Time) (owed []sto
 		}
 		return nil, got, err
 	}
-	owed, err = t.config.Queue.Take(t.table, t.node, id, now, e.limit)
+	owed, err = t.config.Queue.Take(t.table, t.node, id, now, e.limit, store.OldestDue)
 	return owed, len(owed), err
 }
 

@@ -31,7 +31,7 @@ const pollInterval = 500 * time.Millisecond
 type Source interface {
 	Changes(ctx context.Context, since int64) (store.Changes, error)
 	Revision(ctx context.Context) (int64, error)
-	Notices() <-chan struct{}
+	Notices() <-chan store.Notice
 }
 
 // Directory is the present configuration. Its methods are safe for concurrent use.

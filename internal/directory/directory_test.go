@@ -25,7 +25,7 @@ import (
 type journal struct {
 	mu      sync.Mutex
 	writes  []store.Changes
-	notices chan struct{}
+	notices chan store.Notice
 	failing error
 }
 
@@ -83,7 +83,7 @@ func (j *journal) Revision(context.Context) (int64, error) {
 	return int64(len(j.writes)), j.failing
 }
 
-func (j *journal) Notices() <-chan struct{} { return j.notices }
+func (j *journal) Notices() <-chan store.Notice { return j.notices }
 
 func endpoints(rows ...waypost.Endpoint) store.Changes { return store.Changes{Endpoints: rows} }
 
@@ -119,7 +119,7 @@ func TestRunFollows(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
-		j := &journal{notices: make(chan struct{}, 1)}
+		j := &journal{notices: make(chan store.Notice, 1)}
 		d := directory.New(j, slog.New(slog.NewTextHandler(&log, nil)))
 		var told [][]waypost.EndpointID
 		d.OnChange(func(changed []waypost.EndpointID) { told = append(told, changed) })
@@ -142,12 +142,12 @@ func TestRunFollows(t *testing.T) {
 			t.Error("not seen by the poll")
 		}
 		j.write(endpoints(waypost.Endpoint{ID: 2, TenantID: 1}))
-		j.notices <- struct{}{}
+		j.notices <- store.Notice{}
 		synctest.Wait()
 		if d.Endpoint(2) == nil {
 			t.Error("not seen at once in spite of the notice")
 		}
-		j.notices <- struct{}{} // another node released work
+		j.notices <- store.Notice{} // another node released work
 		synctest.Wait()
 		if diff := cmp.Diff([][]waypost.EndpointID{{1}, {2}, nil}, told); diff != "" {
 			t.Errorf("told of (-want +got):\n%s", diff)

@@ -21,7 +21,7 @@ type fixed struct{ changes store.Changes }
 
 func (f fixed) Changes(context.Context, int64) (store.Changes, error) { return f.changes, nil }
 func (f fixed) Revision(context.Context) (int64, error)               { return f.changes.Revision, nil }
-func (f fixed) Notices() <-chan struct{}                              { return nil }
+func (f fixed) Notices() <-chan store.Notice                          { return nil }
 
 const (
 	acme, other         = waypost.TenantID(1), waypost.TenantID(2)

@@ -29,7 +29,7 @@ type Accepter interface {
 // Engine is the part of the delivery engine that starts first attempts from
 // memory.
 type Engine interface {
-	Reserve(endpoint waypost.EndpointID) bool
+	Reserve(endpoint waypost.EndpointID) store.Place
 	Unreserve(endpoint waypost.EndpointID)
 	Start(owed []store.Owed)
 	Wake(endpoint waypost.EndpointID)
@@ -196,7 +196,9 @@ func (c *Committer) commit(batch []*submission) {
 		arrivals[i].Event.ID = waypost.EventID(c.node.NextID())
 		for j := range arrivals[i].Owed {
 			owing := &arrivals[i].Owed[j]
-			owing.InHand = owing.After == 0 && c.engine.Reserve(owing.Endpoint)
+			if owing.Place = store.InTable; owing.After == 0 {
+				owing.Place = c.engine.Reserve(owing.Endpoint)
+			}
 		}
 	}
 	c.commits.Add(1)
@@ -229,10 +231,10 @@ func (c *Committer) start(arrivals []store.Arrival, receipts []store.Receipt, er
 		stored := err == nil && !receipts[i].Duplicate
 		for _, owing := range arrivals[i].Owed {
 			switch {
-			case owing.InHand && stored:
+			case owing.Place == store.InHand && stored:
 				event := arrivals[i].Event
 				owed = append(owed, store.Owed{Event: &event, Endpoint: owing.Endpoint})
-			case owing.InHand:
+			case owing.Place == store.InHand:
 				c.engine.Unreserve(owing.Endpoint)
 			case stored && owing.After == 0:
 				c.engine.Wake(owing.Endpoint)

@@ -59,14 +59,14 @@ type fakeEngine struct {
 	woken    []waypost.EndpointID
 }
 
-func (e *fakeEngine) Reserve(waypost.EndpointID) bool {
+func (e *fakeEngine) Reserve(waypost.EndpointID) store.Place {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.reserved == e.room {
-		return false
+		return store.InTable
 	}
 	e.reserved++
-	return true
+	return store.InHand
 }
 
 func (e *fakeEngine) Unreserve(waypost.EndpointID) {
@@ -167,7 +167,7 @@ func TestConcurrentRequestsShareOneCommit(t *testing.T) {
 				t.Errorf("event id %d committed after %d", a.Event.ID, last)
 			}
 			last = a.Event.ID
-			if !a.Owed[0].InHand {
+			if a.Owed[0].Place != store.InHand {
 				t.Error("a delivery with room in memory was not marked as in hand")
 			}
 		}

@@ -139,7 +139,7 @@ func (n *Node) renew(ctx context.Context, id waypost.NodeID) (lost bool) {
 			return false
 		case <-ticker.C:
 		}
-		err := n.leases.Renew(ctx, id, n.options.TTL, n.options.Now())
+		_, err := n.leases.Renew(ctx, id, n.options.TTL, n.options.Now(), 0)
 		switch {
 		case ctx.Err() != nil:
 			return false

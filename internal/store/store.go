@@ -37,6 +37,7 @@ var ErrLeaseLost = errors.New("this node's lease has run out")
 // Store is everything the gateway keeps.
 type Store interface {
 	Queue
+	Interventions
 	Nodes
 	Log
 	Settings
@@ -45,8 +46,11 @@ type Store interface {
 	io.Closer
 }
 
-// Queue is what the delivery engine and ingest ask for: append durably, hand
-// out, settle or put off.
+// Queue is what ingest and the delivery engine ask for, and all they ask for:
+// append durably, hand out, settle, put off. Nothing in it needs more than one
+// event's rows to change together, so a queue may be spread over many logs as
+// long as one event's deliveries stay in one; that a batch is one transaction is
+// for speed.
 type Queue interface {
 	// Accept appends events and what they are owed, all in one transaction that
 	// is on disk when it returns. Arrivals whose dedupe key is already known
@@ -59,8 +63,8 @@ type Queue interface {
 	Accept(ctx context.Context, node waypost.NodeID, batch []Arrival) (receipts []Receipt, err error)
 
 	// Take hands node up to limit deliveries of one endpoint that are due and
-	// in nobody's hand, oldest due first, with their events.
-	Take(ctx context.Context, node waypost.NodeID, endpoint waypost.EndpointID, now time.Time, limit int) ([]Owed, error)
+	// in nobody's hand, with their events, in the order asked for.
+	Take(ctx context.Context, node waypost.NodeID, endpoint waypost.EndpointID, now time.Time, limit int, order Order) ([]Owed, error)
 
 	// Due lists every endpoint with deliveries in nobody's hand, each with the
 	// time the first of them is due (which may be in the future). Deliveries
@@ -70,11 +74,15 @@ type Queue interface {
 
 	// Settle writes back what became of deliveries node has in hand, all in one
 	// transaction. Results for rows that are not in the node's hand are
-	// skipped, attempt included, and listed in Settled.Lost by index.
+	// skipped, attempt included, and listed in Settled.Lost by index; but see
+	// Result.Earlier.
 	// Outcomes may reach the disk a little after Settle returns: losing one only
 	// means that a delivery is repeated. ErrLeaseLost if the lease has run out.
 	Settle(ctx context.Context, node waypost.NodeID, results []Result) (Settled, error)
+}
 
+// Interventions are what people, and what acts for them, do to deliveries.
+type Interventions interface {
 	// Retry makes a delivery due now. A settled one becomes owed again with its
 	// ladder at the start; a pending one is due now, or, if it is in a node's
 	// hand, as soon as that node puts it off. KindNotFound if the event or the
@@ -108,13 +116,30 @@ type Arrival struct {
 // Owing is one delivery to create.
 type Owing struct {
 	Endpoint waypost.EndpointID
-	// InHand: the accepting node starts it from memory right after the commit.
-	// Else the row is in nobody's hand and due at once.
-	InHand bool
+	Place    Place
 	// After is the endpoint whose delivery of the same event must be received
 	// first; 0 for none. Such a row is in nobody's hand and not due until then.
 	After waypost.EndpointID
 }
+
+// Place is where a delivery begins.
+type Place uint8
+
+// The places.
+const (
+	InTable   Place = iota // in nobody's hand, due at once
+	InHand                 // in the accepting node's hand, which starts it from memory right after the commit
+	Elsewhere              // in nobody's hand, and the other nodes are told that it is due (see Notice.Due)
+)
+
+// Order is which of the deliveries that are due come first.
+type Order uint8
+
+// The orders.
+const (
+	OldestDue   Order = iota // by due time
+	NewestEvent              // by event, newest first
+)
 
 // Receipt tells what became of an arrival.
 type Receipt struct {
@@ -140,7 +165,12 @@ type Due struct {
 type Result struct {
 	Delivery waypost.DeliveryID
 	Attempt  *waypost.Attempt // nil: no request was made
-	Next     Next
+	// Earlier: it came about under an earlier lease of this process, and could
+	// not be written then. It is written if the delivery is in nobody's hand and
+	// no other request was made for it since (its attempts are Attempt.N-1), and
+	// is lost otherwise. Such a result has an Attempt and is never InHand.
+	Earlier bool
+	Next    Next
 	// For NextRetry:
 	At     time.Time // when it is due
 	Step   int       // waits of the schedule used, this one included
@@ -175,13 +205,23 @@ type Nodes interface {
 	// living nodes, for waypost.NewIDs; floor is the highest event id any node
 	// has stored.
 	Join(ctx context.Context, ttl time.Duration, now time.Time) (id waypost.NodeID, slot int, floor int64, err error)
-	// Renew extends the lease. ErrLeaseLost if it had run out.
-	Renew(ctx context.Context, node waypost.NodeID, ttl time.Duration, now time.Time) error
+	// Renew extends the lease, notes seen for the other nodes to read, and gives
+	// all nodes whose lease is live, this one included, ordered by id.
+	// ErrLeaseLost if it had run out.
+	Renew(ctx context.Context, node waypost.NodeID, ttl time.Duration, now time.Time, seen waypost.NodeID) ([]Member, error)
 	// Leave gives the lease back; all that was in the node's hand is due now.
 	Leave(ctx context.Context, node waypost.NodeID, now time.Time) error
 	// Adopt ends the leases that have run out; what was in those nodes' hands is
 	// due now. It returns how many deliveries that was.
 	Adopt(ctx context.Context, now time.Time) (int, error)
+}
+
+// Member is a node whose lease is live.
+type Member struct {
+	Node waypost.NodeID
+	// Seen is the highest id of a node whose presence this one takes into
+	// account in all that it does. -1: it is of a version that does not tell.
+	Seen waypost.NodeID
 }
 
 // Log is what happened, for people.
@@ -195,8 +235,15 @@ type Log interface {
 	Deliveries(ctx context.Context, f DeliveryFilter) ([]waypost.Delivery, error)
 	// Attempts of one event, ordered by endpoint and number.
 	Attempts(ctx context.Context, event waypost.EventID) ([]waypost.Attempt, error)
-	// Backlog counts what is owed, by endpoint; for metrics and purge.
-	Backlog(ctx context.Context, endpoint waypost.EndpointID) (int, error)
+	// Backlog counts what is owed to an endpoint, of events older than before
+	// (0: of all), whoever has it in hand.
+	Backlog(ctx context.Context, endpoint waypost.EndpointID, before waypost.EventID) (Backlog, error)
+}
+
+// Backlog is what is owed to an endpoint.
+type Backlog struct {
+	Count          int
+	Oldest, Newest waypost.EventID // 0 if there is none
 }
 
 // EventRecord is one event with what the log knows of it.
@@ -254,14 +301,20 @@ type Settings interface {
 	Changes(ctx context.Context, since int64) (Changes, error)
 	// Revision is the revision of the last write.
 	Revision(ctx context.Context) (int64, error)
-	// Notices delivers a value whenever another node may have changed settings
-	// or released work. It may miss some: poll as well. nil where there is no
-	// other node.
-	Notices() <-chan struct{}
+	// Notices delivers what other nodes tell. It may miss some: poll as well.
+	// nil where there is no other node.
+	Notices() <-chan Notice
 	// Value and SetValue keep small facts of the installation itself (such as
 	// the digest of the admin token). Value gives "" for what was never set.
 	Value(ctx context.Context, name string) (string, error)
 	SetValue(ctx context.Context, name, value string) error
+}
+
+// Notice says that something happened in the store that this node may not know.
+type Notice struct {
+	// Due are endpoints with deliveries that became due. Empty: settings may have
+	// changed, or work of any endpoint was released.
+	Due []waypost.EndpointID
 }
 
 // Changes is what was written since a revision.

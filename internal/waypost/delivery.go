@@ -58,6 +58,7 @@ const (
 	ReasonMainFailed      Reason = "main_failed"      // a clone whose main delivery was given up
 	ReasonExpired         Reason = "expired"          // held without a URL past its retry window
 	ReasonPurged          Reason = "purged"           // dropped by hand
+	ReasonSkipped         Reason = "skipped"          // older than what its endpoint was resumed for
 	ReasonInternal        Reason = "internal"         // our own fault; not charged to the endpoint
 )
 

@@ -16,6 +16,15 @@ const (
 	EndpointDisabled EndpointState = "disabled" // by the receiver (410) or by the operator
 )
 
+// Drain is the order in which what was held goes out.
+type Drain string
+
+// The orders.
+const (
+	DrainOldest Drain = "" // oldest first
+	DrainNewest Drain = "newest"
+)
+
 // SigningSecret is one of an endpoint's secrets. During a rotation there are
 // several, newest first.
 type SigningSecret struct {
@@ -45,11 +54,19 @@ type Endpoint struct {
 	Options map[string]any    // the dialect's own: string, bool or float64 values
 	Policy  PolicyChange      // what departs from the dialect's default
 	Secrets []SigningSecret   // newest first; empty where the dialect does not sign
-	State   EndpointState
+	// InFlight is how many requests may be under way to it at a time, over all
+	// nodes; 0 means the installation's default.
+	InFlight int
+	State    EndpointState
 	// StateReason says why it is not active, for people.
 	StateReason string
-	CreatedAt   time.Time
-	UpdatedAt   time.Time
+	// Drain and SkipBefore are what the last resume asked for: the order in which
+	// a backlog goes out, and the event before which it does not go out at all
+	// but ends as exhausted with ReasonSkipped.
+	Drain      Drain
+	SkipBefore EventID
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
 	// DeletedAt is set once the endpoint is gone; what it was still owed ends as
 	// exhausted with ReasonEndpointDeleted.
 	DeletedAt time.Time

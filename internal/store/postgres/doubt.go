@@ -55,19 +55,19 @@ func (d *doubts) take(node waypost.NodeID) []waypost.DeliveryID {
 }
 
 // Renew implements store.Nodes. It also gives back what is in doubt.
-func (s *Store) Renew(ctx context.Context, node waypost.NodeID, ttl time.Duration, now time.Time) error {
-	err := s.Store.Renew(ctx, node, ttl, now)
+func (s *Store) Renew(ctx context.Context, node waypost.NodeID, ttl time.Duration, now time.Time, seen waypost.NodeID) ([]store.Member, error) {
+	members, err := s.Store.Renew(ctx, node, ttl, now, seen)
 	if err != nil && !errors.Is(err, store.ErrLeaseLost) {
-		return err
+		return nil, err
 	}
 	hand := s.doubts.take(node)
 	if err != nil || len(hand) == 0 { // with the lease, all that was in hand is gone
-		return err
+		return members, err
 	}
 	if err := s.giveBack(ctx, node, hand); err != nil {
 		s.doubts.note(node, hand) // the lease is renewed all the same
 	}
-	return nil
+	return members, nil
 }
 
 // giveBack takes deliveries out of the node's hand. A transaction in doubt holds

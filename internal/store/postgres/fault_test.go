@@ -44,12 +44,12 @@ func join(t *testing.T, url string) *member {
 	return m
 }
 
-func (m *member) arrival(inHand bool) store.Arrival {
+func (m *member) arrival(place store.Place) store.Arrival {
 	id := waypost.EventID(m.ids.Next())
 	return store.Arrival{
 		Event:     waypost.Event{ID: id, State: waypost.EventRouted, Body: []byte("body")},
 		DedupeKey: []byte(id.String()),
-		Owed:      []store.Owing{{Endpoint: endpoint, InHand: inHand}},
+		Owed:      []store.Owing{{Endpoint: endpoint, Place: place}},
 	}
 }
 
@@ -63,7 +63,7 @@ func (m *member) accept(arrival store.Arrival) (store.Receipt, error) {
 
 func (m *member) take() []waypost.EventID {
 	m.t.Helper()
-	taken, err := m.Take(m.t.Context(), m.node, endpoint, time.Now().Add(time.Minute), 1000)
+	taken, err := m.Take(m.t.Context(), m.node, endpoint, time.Now().Add(time.Minute), 1000, store.OldestDue)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func (m *member) take() []waypost.EventID {
 
 func (m *member) renew() {
 	m.t.Helper()
-	if err := m.Renew(m.t.Context(), m.node, time.Hour, time.Now()); err != nil {
+	if _, err := m.Renew(m.t.Context(), m.node, time.Hour, time.Now(), 0); err != nil {
 		m.t.Fatal(err)
 	}
 }
@@ -94,7 +94,7 @@ func TestAcceptWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	proxy := startProxy(t, pgtest.URL(t))
 	m := join(t, proxy.url)
-	arrival := m.arrival(true)
+	arrival := m.arrival(store.InHand)
 	proxy.cut.Store(true)
 	_, err := m.accept(arrival)
 	unavailable(t, err)
@@ -121,12 +121,12 @@ func TestTakeWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	proxy := startProxy(t, pgtest.URL(t))
 	m := join(t, proxy.url)
-	arrival := m.arrival(false)
+	arrival := m.arrival(store.InTable)
 	if _, err := m.accept(arrival); err != nil {
 		t.Fatal(err)
 	}
 	proxy.cut.Store(true)
-	_, err := m.Take(t.Context(), m.node, endpoint, time.Now().Add(time.Minute), 10)
+	_, err := m.Take(t.Context(), m.node, endpoint, time.Now().Add(time.Minute), 10, store.OldestDue)
 	unavailable(t, err)
 	if taken := m.take(); len(taken) > 0 {
 		t.Fatalf("took %v, which should be in a hand", taken)
@@ -148,7 +148,7 @@ func TestCrash(t *testing.T) {
 	go func() {
 		var ids []waypost.EventID
 		for {
-			arrival := m.arrival(true)
+			arrival := m.arrival(store.InHand)
 			if _, err := m.accept(arrival); err != nil {
 				if kind := waypost.KindOf(err); kind != waypost.KindUnavailable {
 					t.Errorf("error is %v, of kind %d", err, kind)
@@ -172,7 +172,7 @@ func TestCrash(t *testing.T) {
 			t.Fatalf("an acknowledged event: %v", err)
 		}
 	}
-	if _, err := m.accept(m.arrival(true)); err != nil {
+	if _, err := m.accept(m.arrival(store.InHand)); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.Leave(t.Context(), m.node, time.Now()); err != nil {
@@ -206,7 +206,7 @@ func TestTwoProcesses(t *testing.T) {
 	if first.node == second.node {
 		t.Fatal("both have the same node id")
 	}
-	arrival := first.arrival(true)
+	arrival := first.arrival(store.InHand)
 	if _, err := first.accept(arrival); err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestTwoProcesses(t *testing.T) {
 		t.Fatalf("took %v out of the other's hand", taken)
 	}
 	// The first process stops renewing; the second takes over.
-	if err := first.Renew(t.Context(), first.node, -time.Second, time.Now()); err != nil {
+	if _, err := first.Renew(t.Context(), first.node, -time.Second, time.Now(), 0); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := second.Adopt(t.Context(), time.Now()); err != nil || n != 1 {
@@ -247,7 +247,7 @@ func TestAdoptWaitsForAccept(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	first, second := join(t, url), join(t, url)
-	arrival := first.arrival(true)
+	arrival := first.arrival(store.InHand)
 
 	// Another transaction has the dedupe key, so that the accept has to wait.
 	blocker, err := pgx.Connect(t.Context(), url)
@@ -268,7 +268,7 @@ func TestAdoptWaitsForAccept(t *testing.T) {
 		accepted <- err
 	}()
 	awaitBlocked(t, url, 1)
-	if err := first.Renew(t.Context(), first.node, -time.Second, time.Now()); err != nil {
+	if _, err := first.Renew(t.Context(), first.node, -time.Second, time.Now(), 0); err != nil {
 		t.Fatal(err)
 	}
 	adopted := make(chan int, 1)

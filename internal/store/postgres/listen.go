@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/waypost-gateway/waypost/internal/store"
 )
 
 // channel is what notices are sent on. A notice says that something changed, not
@@ -29,20 +31,20 @@ const (
 type listener struct {
 	config  *pgx.ConnConfig
 	log     *slog.Logger
-	notices chan struct{}
+	notices chan store.Notice
 	cancel  context.CancelFunc
 	done    chan struct{}
 }
 
 func listen(config *pgx.ConnConfig, log *slog.Logger) *listener {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &listener{config: config, log: log, notices: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{})}
+	l := &listener{config: config, log: log, notices: make(chan store.Notice, 1), cancel: cancel, done: make(chan struct{})}
 	go l.run(ctx)
 	return l
 }
 
 // Notices implements store.Settings.
-func (s *Store) Notices() <-chan struct{} { return s.listener.notices }
+func (s *Store) Notices() <-chan store.Notice { return s.listener.notices }
 
 func (l *listener) run(ctx context.Context) {
 	defer close(l.done)
@@ -89,7 +91,7 @@ func (l *listener) session(ctx context.Context) (listening bool, err error) {
 // tell leaves a notice; one that was not read yet stands for any number.
 func (l *listener) tell() {
 	select {
-	case l.notices <- struct{}{}:
+	case l.notices <- store.Notice{}:
 	default:
 	}
 }

@@ -59,7 +59,8 @@ func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, open) }
 func TestReleasedMigrations(t *testing.T) {
 	t.Parallel()
 	released := map[string]string{
-		"00001_init.sql": "dd3baba7cc029d6ca920200502865d5331d178bfca49e6a8babb2767baa944ba",
+		"00001_init.sql":    "dd3baba7cc029d6ca920200502865d5331d178bfca49e6a8babb2767baa944ba",
+		"00002_cluster.sql": "c829691640ae67bbeb71fe2b00bd90770b044a3203c64b8a504f62c44e4953c2",
 	}
 	files := os.DirFS("migrations")
 	names, err := fs.Glob(files, "*.sql")

@@ -28,7 +28,7 @@ FROM taken JOIN events ON events.id = taken.event_id
 ORDER BY due, event_id`
 
 // Take implements store.Queue. ErrLeaseLost if the node's lease has run out.
-func (s *Store) Take(ctx context.Context, node waypost.NodeID, endpoint waypost.EndpointID, now time.Time, limit int) ([]store.Owed, error) {
+func (s *Store) Take(ctx context.Context, node waypost.NodeID, endpoint waypost.EndpointID, now time.Time, limit int, order store.Order) ([]store.Owed, error) {
 	var taken []store.Owed
 	err := s.fenced(ctx, fencedWork{
 		verb: "take deliveries",

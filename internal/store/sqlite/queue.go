@@ -129,7 +129,7 @@ func (s *Store) countRepeats(ctx context.Context, tx *sql.Tx, batch []store.Arri
 }
 
 // Take implements store.Queue. ErrLeaseLost if the node's lease has run out.
-func (s *Store) Take(ctx context.Context, node waypost.NodeID, endpoint waypost.EndpointID, now time.Time, limit int) ([]store.Owed, error) {
+func (s *Store) Take(ctx context.Context, node waypost.NodeID, endpoint waypost.EndpointID, now time.Time, limit int, order store.Order) ([]store.Owed, error) {
 	var taken []store.Owed
 	err := s.fenced(ctx, "take deliveries", node, func(ctx context.Context, tx *sql.Tx) error {
 		var err error

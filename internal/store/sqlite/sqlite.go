@@ -160,7 +160,7 @@ func connect(path string, size int, pragmas ...string) (*sql.DB, error) {
 }
 
 // Notices implements store.Settings: there is no other node to hear from.
-func (s *Store) Notices() <-chan struct{} { return nil }
+func (s *Store) Notices() <-chan store.Notice { return nil }
 
 // Close waits for the running transaction and gives up the data directory.
 func (s *Store) Close() error { return s.close() }

@@ -59,7 +59,8 @@ func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, open) }
 func TestReleasedMigrations(t *testing.T) {
 	t.Parallel()
 	checkMigrations(t, os.DirFS("migrations"), map[string]string{
-		"00001_init.sql": "2d433147ccd2144122ee25047c9c638896c62247f4cd930c082bec7f7630f44f",
+		"00001_init.sql":    "2d433147ccd2144122ee25047c9c638896c62247f4cd930c082bec7f7630f44f",
+		"00002_cluster.sql": "1fe1219b4f191ed18506fed856b6b0fa425df99888a368fe0ecb290de6d5dc7d",
 	})
 }
 
@@ -135,7 +136,7 @@ func TestCrash(t *testing.T) {
 	const endpoint, total = 7, 40
 	for range total {
 		event := waypost.Event{ID: waypost.EventID(ids.Next()), Body: bytes.Repeat([]byte("x"), 1000)}
-		_, err := s.Accept(t.Context(), node, []store.Arrival{{Event: event, Owed: []store.Owing{{Endpoint: endpoint, InHand: true}}}})
+		_, err := s.Accept(t.Context(), node, []store.Arrival{{Event: event, Owed: []store.Owing{{Endpoint: endpoint, Place: store.InHand}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +156,7 @@ func TestCrash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	taken, err := after.Take(t.Context(), next, endpoint, time.Now().Add(time.Second), 2*total)
+	taken, err := after.Take(t.Context(), next, endpoint, time.Now().Add(time.Second), 2*total, store.OldestDue)
 	if err != nil || len(taken) != total {
 		t.Fatalf("%d of %d events are left and due: %v", len(taken), total, err)
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 const selectEndpoints = `SELECT id, tenant_id, number_id, waba_id, dialect, slot, url, events, policy, sealed,
-	state, state_reason, created_at, updated_at, deleted_at FROM endpoints`
+	state, state_reason, created_at, updated_at, deleted_at, in_flight, drain, skip_before FROM endpoints`
 
 func (s *Store) scanEndpoint(row scanner) (waypost.Endpoint, error) {
 	var e waypost.Endpoint
@@ -18,7 +18,7 @@ func (s *Store) scanEndpoint(row scanner) (waypost.Endpoint, error) {
 	var sealed []byte
 	var created, updated, deleted int64
 	err := row.Scan(&e.ID, &e.TenantID, &e.NumberID, &e.WABAID, &e.Dialect, &e.Slot, &e.URL, &events, &policy, &sealed,
-		&e.State, &e.StateReason, &created, &updated, &deleted)
+		&e.State, &e.StateReason, &created, &updated, &deleted, &e.InFlight, &e.Drain, &e.SkipBefore)
 	if err != nil {
 		return e, err
 	}
@@ -70,10 +70,11 @@ func (s *Store) CreateEndpoint(ctx context.Context, e waypost.Endpoint) error {
 		}
 		_, err = tx.ExecContext(ctx, `
 INSERT INTO endpoints (id, tenant_id, number_id, waba_id, dialect, slot, url, events, policy, sealed,
-	state, state_reason, created_at, updated_at, deleted_at, revision)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+	state, state_reason, created_at, updated_at, deleted_at, revision, in_flight, drain, skip_before)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
 			int64(e.ID), int64(e.TenantID), int64(e.NumberID), e.WABAID, e.Dialect, e.Slot, e.URL, events, policy, sealed,
-			string(e.State), e.StateReason, Millis(e.CreatedAt), Millis(e.UpdatedAt), Millis(e.DeletedAt), revision)
+			string(e.State), e.StateReason, Millis(e.CreatedAt), Millis(e.UpdatedAt), Millis(e.DeletedAt), revision,
+			e.InFlight, string(e.Drain), int64(e.SkipBefore))
 		return s.unique(err, "the slot %q is taken by another endpoint", e.Slot)
 	})
 }
@@ -98,10 +99,12 @@ func (s *Store) UpdateEndpoint(ctx context.Context, id waypost.EndpointID, edit 
 		}
 		_, err = tx.ExecContext(ctx, `
 UPDATE endpoints SET tenant_id = $2, number_id = $3, waba_id = $4, dialect = $5, slot = $6, url = $7, events = $8,
-	policy = $9, sealed = $10, state = $11, state_reason = $12, updated_at = $13, deleted_at = $14, revision = $15
+	policy = $9, sealed = $10, state = $11, state_reason = $12, updated_at = $13, deleted_at = $14, revision = $15,
+	in_flight = $16, drain = $17, skip_before = $18
 WHERE id = $1`,
 			int64(id), int64(e.TenantID), int64(e.NumberID), e.WABAID, e.Dialect, e.Slot, e.URL, events,
-			policy, sealed, string(e.State), e.StateReason, Millis(e.UpdatedAt), Millis(e.DeletedAt), revision)
+			policy, sealed, string(e.State), e.StateReason, Millis(e.UpdatedAt), Millis(e.DeletedAt), revision,
+			e.InFlight, string(e.Drain), int64(e.SkipBefore))
 		return s.unique(err, "the slot %q is taken by another endpoint", e.Slot)
 	})
 	if err != nil {

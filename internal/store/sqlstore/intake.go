@@ -60,7 +60,7 @@ func OwedRows(rows []OwedRow, node waypost.NodeID, arrival *store.Arrival, now t
 		switch {
 		case o.After != 0 && o.After != o.Endpoint && slices.ContainsFunc(arrival.Owed, named(o.After)):
 			row.After = o.After
-		case o.InHand:
+		case o.Place == store.InHand:
 			row.Node = node
 		}
 		rows = append(rows, row)

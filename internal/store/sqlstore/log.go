@@ -166,8 +166,13 @@ func scanAttempt(row scanner) (waypost.Attempt, error) {
 
 // Backlog implements store.Log. It counts the rows, in nodes' hands or not, so it
 // takes time in proportion to all that is owed.
-func (s *Store) Backlog(ctx context.Context, endpoint waypost.EndpointID) (int, error) {
-	var n int
-	err := s.read.QueryRowContext(ctx, `SELECT COUNT(*) FROM deliveries WHERE endpoint_id = $1`, int64(endpoint)).Scan(&n)
-	return n, s.Explain("count backlog", err)
+func (s *Store) Backlog(ctx context.Context, endpoint waypost.EndpointID, before waypost.EventID) (store.Backlog, error) {
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	var b store.Backlog
+	err := s.read.QueryRowContext(ctx, `
+SELECT COUNT(*), COALESCE(MIN(event_id), 0), COALESCE(MAX(event_id), 0) FROM deliveries WHERE endpoint_id = $1 AND event_id < $2`,
+		int64(endpoint), int64(before)).Scan(&b.Count, &b.Oldest, &b.Newest)
+	return b, s.Explain("count backlog", err)
 }

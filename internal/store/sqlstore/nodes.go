@@ -37,7 +37,7 @@ func (s *Store) Join(ctx context.Context, ttl time.Duration, now time.Time) (id 
 			return err
 		}
 		err = tx.QueryRowContext(ctx,
-			`INSERT INTO nodes (slot, lease_until, joined_at) VALUES ($1, $2, $3) RETURNING id`,
+			`INSERT INTO nodes (slot, lease_until, joined_at, seen) VALUES ($1, $2, $3, 0) RETURNING id`,
 			slot, Millis(clock.Add(ttl)), Millis(clock)).Scan(&id)
 		if err != nil {
 			return err
@@ -67,21 +67,29 @@ func freeSlot(ctx context.Context, tx *sql.Tx) (int, error) {
 }
 
 // Renew implements store.Nodes.
-func (s *Store) Renew(ctx context.Context, node waypost.NodeID, ttl time.Duration, now time.Time) error {
-	return s.Update(ctx, "renew lease", func(ctx context.Context, tx *sql.Tx) error {
+func (s *Store) Renew(ctx context.Context, node waypost.NodeID, ttl time.Duration, now time.Time, seen waypost.NodeID) ([]store.Member, error) {
+	var members []store.Member
+	err := s.Update(ctx, "renew lease", func(ctx context.Context, tx *sql.Tx) error {
 		clock, err := s.leaseClock(ctx, tx, now)
 		if err != nil {
 			return err
 		}
 		var id waypost.NodeID
 		err = tx.QueryRowContext(ctx,
-			`UPDATE nodes SET lease_until = $2 WHERE id = $1 AND lease_until > $3 RETURNING id`,
-			int64(node), Millis(clock.Add(ttl)), Millis(clock)).Scan(&id)
+			`UPDATE nodes SET lease_until = $2, seen = $4 WHERE id = $1 AND lease_until > $3 RETURNING id`,
+			int64(node), Millis(clock.Add(ttl)), Millis(clock), int64(seen)).Scan(&id)
 		if errors.Is(err, sql.ErrNoRows) {
 			return store.ErrLeaseLost
 		}
+		if err != nil {
+			return err
+		}
+		members, err = collect(ctx, tx, func(row scanner) (m store.Member, err error) {
+			return m, row.Scan(&m.Node, &m.Seen)
+		}, `SELECT id, seen FROM nodes WHERE id = $1 OR lease_until > $2 ORDER BY id`, int64(node), Millis(clock))
 		return err
 	})
+	return members, err
 }
 
 // Leave implements store.Nodes.

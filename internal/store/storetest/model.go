@@ -142,7 +142,7 @@ func (m *model) accept(t *rapid.T) {
 			case "not":
 				continue
 			case "hand":
-				owing.InHand = true
+				owing.Place = store.InHand
 			case "after":
 				owing.After = m.endpoints[(i+2)%3]
 				if i == 0 { // no rings
@@ -180,7 +180,7 @@ func (m *model) accepted(t *rapid.T, node waypost.NodeID, arrival *store.Arrival
 		switch {
 		case o.After != 0 && slices.ContainsFunc(arrival.Owed, main):
 			d.place, d.after = waits, o.After
-		case o.InHand:
+		case o.Place == store.InHand:
 			d.place, d.node = held, node
 		}
 		m.deliveries[waypost.DeliveryID{Event: id, Endpoint: o.Endpoint}] = d
@@ -192,7 +192,7 @@ func (m *model) take(t *rapid.T) {
 	endpoint := rapid.SampledFrom(m.endpoints).Draw(t, "endpoint")
 	limit := rapid.IntRange(1, 4).Draw(t, "limit")
 	now := m.tick()
-	taken, err := m.f.store.Take(m.ctx, node, endpoint, now, limit)
+	taken, err := m.f.store.Take(m.ctx, node, endpoint, now, limit, store.OldestDue)
 	m.must(t, err)
 	want := m.due(endpoint, now)
 	want = want[:min(len(want), limit)]
@@ -365,7 +365,8 @@ func (m *model) leave(t *rapid.T) {
 
 func (m *model) expire(t *rapid.T) {
 	node := m.node(t)
-	m.must(t, m.f.store.Renew(m.ctx, node, -time.Second, time.Now()))
+	_, err := m.f.store.Renew(m.ctx, node, -time.Second, time.Now(), 0)
+	m.must(t, err)
 	if _, err := m.f.store.Settle(m.ctx, node, nil); err != store.ErrLeaseLost { //nolint:errorlint // the contract is this very value
 		t.Fatalf("error is %v, want %v", err, store.ErrLeaseLost)
 	}
@@ -401,10 +402,10 @@ func (m *model) check(t *rapid.T) {
 		t.Fatalf("due does not list %v", due)
 	}
 	for _, endpoint := range m.endpoints {
-		n, err := m.f.store.Backlog(m.ctx, endpoint)
+		n, err := m.f.store.Backlog(m.ctx, endpoint, 0)
 		m.must(t, err)
-		if n != backlog[endpoint] {
-			t.Fatalf("backlog is %d, want %d", n, backlog[endpoint])
+		if n.Count != backlog[endpoint] {
+			t.Fatalf("backlog is %d, want %d", n.Count, backlog[endpoint])
 		}
 	}
 }
@@ -458,7 +459,7 @@ func (m *model) finish(t *rapid.T) {
 	for open := true; open; { // each round releases what waited
 		open = false
 		for _, endpoint := range m.endpoints {
-			taken, err := m.f.store.Take(m.ctx, node, endpoint, m.clock.Add(time.Hour), 1000)
+			taken, err := m.f.store.Take(m.ctx, node, endpoint, m.clock.Add(time.Hour), 1000, store.OldestDue)
 			m.must(t, err)
 			for _, owed := range taken {
 				id := waypost.DeliveryID{Event: owed.Event.ID, Endpoint: endpoint}
@@ -468,10 +469,10 @@ func (m *model) finish(t *rapid.T) {
 		}
 	}
 	for _, endpoint := range m.endpoints {
-		n, err := m.f.store.Backlog(m.ctx, endpoint)
+		n, err := m.f.store.Backlog(m.ctx, endpoint, 0)
 		m.must(t, err)
-		if n != 0 {
-			t.Fatalf("%d deliveries are out of reach", n)
+		if n.Count != 0 {
+			t.Fatalf("%d deliveries are out of reach", n.Count)
 		}
 		m.checkList(t, endpoint)
 	}

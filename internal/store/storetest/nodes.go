@@ -63,7 +63,8 @@ func nodeLeave(f *fixture) {
 	f.must(f.store.Leave(f.ctx(), f.node, time.Now()))
 	_, err := f.store.Accept(f.ctx(), f.node, []store.Arrival{f.arrival()})
 	f.leaseLost(err)
-	f.leaseLost(f.store.Renew(f.ctx(), f.node, time.Hour, time.Now()))
+	_, err = f.store.Renew(f.ctx(), f.node, time.Hour, time.Now(), 0)
+	f.leaseLost(err)
 	f.must(f.store.Leave(f.ctx(), f.node, time.Now())) // again: nothing to do
 	next, _ := f.join()
 	f.equal("taken", events(f.take(next, f.endpoints[0], 10)), []waypost.EventID{id.Event})
@@ -72,10 +73,11 @@ func nodeLeave(f *fixture) {
 func nodeLost(f *fixture) {
 	id := f.handed(f.endpoints[0])
 	f.expire(f.node)
-	f.leaseLost(f.store.Renew(f.ctx(), f.node, time.Hour, time.Now()))
+	_, err := f.store.Renew(f.ctx(), f.node, time.Hour, time.Now(), 0)
+	f.leaseLost(err)
 	lost := f.arrival(owing(f.endpoints[1])...)
 	lost.DedupeKey = dedupeKey(1, "lost")
-	_, err := f.store.Accept(f.ctx(), f.node, []store.Arrival{lost})
+	_, err = f.store.Accept(f.ctx(), f.node, []store.Arrival{lost})
 	f.leaseLost(err)
 	_, err = f.store.Settle(f.ctx(), f.node, []store.Result{f.delivered(id, 1)})
 	f.leaseLost(err)

@@ -30,7 +30,7 @@ func retryExhausted(f *fixture) {
 		ID: id, State: waypost.DeliveryPending, Attempts: 3, NextAttemptAt: now, LastStatus: 503, Reason: waypost.ReasonStatus,
 	})
 	f.must(f.store.Retry(f.ctx(), id, now))
-	taken, err := f.store.Take(f.ctx(), f.node, id.Endpoint, now, 10)
+	taken, err := f.store.Take(f.ctx(), f.node, id.Endpoint, now, 10, store.OldestDue)
 	f.must(err)
 	if len(taken) != 1 || taken[0].Attempts != 3 || taken[0].Step != 0 {
 		f.tb.Fatalf("took %+v, want one with 3 attempts and the ladder at the start", taken)
@@ -107,7 +107,7 @@ func oweAdds(f *fixture) {
 	f.must(f.store.Owe(f.ctx(), event, owing(a, b, c, c), now))
 	f.equal("a stays in hand", f.settle(f.delivered(waypost.DeliveryID{Event: event, Endpoint: a}, 1)).Lost, []int{})
 	for endpoint, attempts := range map[waypost.EndpointID]int{b: 5, c: 0} {
-		taken, err := f.store.Take(f.ctx(), f.node, endpoint, now, 10)
+		taken, err := f.store.Take(f.ctx(), f.node, endpoint, now, 10, store.OldestDue)
 		f.must(err)
 		if len(taken) != 1 || taken[0].Attempts != attempts {
 			f.tb.Fatalf("took %+v, want one with %d attempts", taken, attempts)

@@ -242,7 +242,7 @@ func settingsChanges(f *fixture) {
 
 func settingsDeletedOwed(f *fixture) {
 	a, b := f.endpoints[0], f.endpoints[1] // the third is owed nothing
-	f.accepted(store.Owing{Endpoint: a, InHand: true}, store.Owing{Endpoint: b, After: a})
+	f.accepted(store.Owing{Endpoint: a, Place: store.InHand}, store.Owing{Endpoint: b, After: a})
 	for _, id := range f.endpoints {
 		f.editEndpoint(id, func(e *waypost.Endpoint) { e.DeletedAt = f.now })
 	}
@@ -423,7 +423,7 @@ func settingsNotices(f *fixture) {
 
 // drain waits until the notices on their way have come in: one at least comes
 // when listening begins.
-func drain(notices <-chan struct{}) {
+func drain(notices <-chan store.Notice) {
 	for {
 		select {
 		case <-notices:

@@ -74,7 +74,7 @@ func settlePutOff(f *fixture) {
 	f.equal("it is out of the hand", f.settle(f.delivered(id, 2)).Lost, []int{0})
 
 	// Put off without an attempt, as for a full lane: nothing is counted.
-	taken, err := f.store.Take(f.ctx(), f.node, id.Endpoint, at, 1)
+	taken, err := f.store.Take(f.ctx(), f.node, id.Endpoint, at, 1, store.OldestDue)
 	f.must(err)
 	f.equal("taken", len(taken), 1)
 	f.settle(store.Result{Delivery: id, Next: store.NextRetry, At: at.Add(time.Second), Step: 1})

@@ -134,7 +134,8 @@ func (f *fixture) join() (waypost.NodeID, int) {
 // expire lets a node's lease run out at once.
 func (f *fixture) expire(node waypost.NodeID) {
 	f.tb.Helper()
-	f.must(f.store.Renew(f.ctx(), node, -time.Second, time.Now()))
+	_, err := f.store.Renew(f.ctx(), node, -time.Second, time.Now(), 0)
+	f.must(err)
 }
 
 func (f *fixture) endpoint(change func(*waypost.Endpoint)) waypost.EndpointID {
@@ -184,7 +185,7 @@ func owing(endpoints ...waypost.EndpointID) []store.Owing {
 func inHand(endpoints ...waypost.EndpointID) []store.Owing {
 	owed := owing(endpoints...)
 	for i := range owed {
-		owed[i].InHand = true
+		owed[i].Place = store.InHand
 	}
 	return owed
 }
@@ -210,7 +211,7 @@ func (f *fixture) later() time.Time { return time.Now().Add(time.Minute) }
 
 func (f *fixture) take(node waypost.NodeID, endpoint waypost.EndpointID, limit int) []store.Owed {
 	f.tb.Helper()
-	taken, err := f.store.Take(f.ctx(), node, endpoint, f.later(), limit)
+	taken, err := f.store.Take(f.ctx(), node, endpoint, f.later(), limit, store.OldestDue)
 	f.must(err)
 	return taken
 }
@@ -238,10 +239,10 @@ func (f *fixture) state(event waypost.EventID, endpoint waypost.EndpointID, want
 
 func (f *fixture) backlog(endpoint waypost.EndpointID, want int) {
 	f.tb.Helper()
-	got, err := f.store.Backlog(f.ctx(), endpoint)
+	got, err := f.store.Backlog(f.ctx(), endpoint, 0)
 	f.must(err)
-	if got != want {
-		f.tb.Fatalf("backlog is %d, want %d", got, want)
+	if got.Count != want {
+		f.tb.Fatalf("backlog is %d, want %d", got.Count, want)
 	}
 }
 

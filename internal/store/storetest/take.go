@@ -56,7 +56,7 @@ func takeNotYet(f *fixture) {
 		now  time.Time
 		want int
 	}{{at.Add(-time.Millisecond), 0}, {at, 1}} {
-		taken, err := f.store.Take(f.ctx(), f.node, a, c.now, 10)
+		taken, err := f.store.Take(f.ctx(), f.node, a, c.now, 10, store.OldestDue)
 		f.must(err)
 		f.equal("taken", len(taken), c.want)
 	}
@@ -113,7 +113,7 @@ func takeExclusive(f *fixture) {
 		node := []waypost.NodeID{f.node, other}[i%2]
 		group.Go(func() {
 			for {
-				taken, err := f.store.Take(f.ctx(), node, a, f.later(), 7)
+				taken, err := f.store.Take(f.ctx(), node, a, f.later(), 7, store.OldestDue)
 				if err != nil {
 					f.tb.Error(err)
 					return
@@ -146,7 +146,7 @@ func takeExclusive(f *fixture) {
 func takeFenced(f *fixture) {
 	f.accepted(owing(f.endpoints[0])...)
 	f.expire(f.node)
-	_, err := f.store.Take(f.ctx(), f.node, f.endpoints[0], f.later(), 1)
+	_, err := f.store.Take(f.ctx(), f.node, f.endpoints[0], f.later(), 1, store.OldestDue)
 	f.leaseLost(err)
 	next, _ := f.join()
 	f.equal("taken by the next", len(f.take(next, f.endpoints[0], 1)), 1)

@@ -23,8 +23,8 @@ var waitingTests = []test{
 func (f *fixture) clones() (event waypost.EventID, main waypost.DeliveryID) {
 	f.tb.Helper()
 	event = f.accepted(
-		store.Owing{Endpoint: f.endpoints[1], After: f.endpoints[0], InHand: true},
-		store.Owing{Endpoint: f.endpoints[0], InHand: true},
+		store.Owing{Endpoint: f.endpoints[1], After: f.endpoints[0], Place: store.InHand},
+		store.Owing{Endpoint: f.endpoints[0], Place: store.InHand},
 		store.Owing{Endpoint: f.endpoints[2], After: f.endpoints[0]},
 	)
 	for _, endpoint := range f.endpoints[1:] {
@@ -97,7 +97,7 @@ func waitingDroppedItself(f *fixture) {
 
 func waitingChain(f *fixture) {
 	a, b, c := f.endpoints[0], f.endpoints[1], f.endpoints[2]
-	chain := []store.Owing{{Endpoint: a, InHand: true}, {Endpoint: b, After: a}, {Endpoint: c, After: b}}
+	chain := []store.Owing{{Endpoint: a, Place: store.InHand}, {Endpoint: b, After: a}, {Endpoint: c, After: b}}
 	event := f.accepted(chain...)
 	f.equal("released", f.settle(f.delivered(waypost.DeliveryID{Event: event, Endpoint: a}, 1)).Released, []waypost.EndpointID{b})
 	f.equal("taken", len(f.take(f.node, b, 1)), 1)

@@ -1,0 +1,23 @@
+-- +goose Up
+
+-- Every change here leaves the statements of the version before valid, so that
+-- nodes of both versions work side by side.
+
+ALTER TABLE nodes ADD COLUMN seen INTEGER NOT NULL DEFAULT -1; -- -1: written by a version that does not tell
+
+ALTER TABLE endpoints ADD COLUMN in_flight   INTEGER NOT NULL DEFAULT 0;  -- 0: the installation's default
+ALTER TABLE endpoints ADD COLUMN drain       TEXT    NOT NULL DEFAULT ''; -- '': oldest first
+ALTER TABLE endpoints ADD COLUMN skip_before INTEGER NOT NULL DEFAULT 0;  -- an event id
+
+-- For draining newest first, and for counting and dropping by age.
+CREATE INDEX deliveries_free ON deliveries (endpoint_id, event_id) WHERE node_id = 0 AND after_endpoint = 0;
+
+CREATE TABLE audit (
+	id        INTEGER PRIMARY KEY, -- tells the time
+	tenant_id INTEGER NOT NULL,    -- 0: concerns the installation
+	actor     TEXT    NOT NULL,
+	action    TEXT    NOT NULL,
+	target    TEXT    NOT NULL,
+	detail    TEXT    NOT NULL     -- JSON
+);
+CREATE INDEX audit_tenant ON audit (tenant_id, id);
