@@ -29,6 +29,11 @@ test: ## every test, with the race detector, on SQLite and PostgreSQL; then shor
 	WAYPOST_TEST_REQUIRE_POSTGRES=1 go test -race -timeout 12m ./...
 	./scripts/fuzz $(FUZZTIME)
 
+.PHONY: faults
+faults: ## kill, cut off, fill up and mislead a gateway under load for a quarter of an hour; prints what came of it
+	./scripts/provide-postgres
+	WAYPOST_FAULTS=long WAYPOST_TEST_REQUIRE_POSTGRES=1 go test -v -count 1 -parallel 4 -timeout 40m ./faults/
+
 .PHONY: lint
 lint: $(GOLANGCI) ## golangci-lint with the rules of .golangci.yml
 	$(GOLANGCI) run ./...

@@ -35,7 +35,8 @@ var mayImport = map[string][]string{
 	"internal/store/sqlstore":  {"internal/store", "internal/waypost"},
 	"internal/store/sqlite":    {"internal/store", "internal/store/sqlstore", "internal/waypost"},
 	"internal/store/postgres":  {"internal/store", "internal/store/sqlstore", "internal/waypost"},
-	"internal/store/storetest": {"internal/store", "internal/waypost"},
+	"internal/store/life":      {},
+	"internal/store/storetest": {"internal/store", "internal/store/life", "internal/waypost"},
 	"internal/store/pgtest":    {},
 
 	"internal/directory":  {"internal/dialect", "internal/store", "internal/waypost"},
@@ -43,6 +44,7 @@ var mayImport = map[string][]string{
 	"internal/platform":   {"internal/store", "internal/waypost"},
 	"internal/settings":   {"internal/dialect", "internal/directory", "internal/lifecycle", "internal/store", "internal/waypost"},
 	"internal/node":       {"internal/store", "internal/waypost"},
+	"internal/retention":  {"internal/store", "internal/waypost"},
 	"internal/ingest":     {"internal/directory", "internal/meta", "internal/signature", "internal/store", "internal/waypost"},
 	"internal/delivery":   {"internal/dialect", "internal/egress", "internal/store", "internal/waypost"},
 	"internal/api":        {"internal/dialect", "internal/platform", "internal/settings", "internal/store", "internal/waypost"},
@@ -53,16 +55,19 @@ var mayImport = map[string][]string{
 
 	"internal/app":         {"*"},
 	"internal/app/apptest": {"*"},
+	"internal/bench":       {"internal/app", "internal/config"},
 	"internal/emulator":    {"internal/signature"},
-	"internal/cli":         {"internal/app", "internal/config", "internal/emulator", "internal/waypost"},
+	"internal/backup":      {"internal/store/postgres", "internal/store/sqlite"},
+	"internal/cli":         {"internal/app", "internal/bench", "internal/backup", "internal/config", "internal/emulator", "internal/waypost"},
 	"cmd/waypost":          {"internal/cli"},
+	"faults":               {},
 }
 
 // TestImports reads the files itself rather than asking the go command, so that
 // the test cache knows every file the result depends on.
 func TestImports(t *testing.T) {
 	documented := map[string]bool{}
-	for _, root := range []string{"internal", "cmd"} {
+	for _, root := range []string{"internal", "cmd", "faults"} {
 		err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
 				return err

@@ -3,7 +3,8 @@
 //
 // It only translates. Operations on settings are those of package settings,
 // what happened is read from the store's log, and publishing goes through
-// ingest. Every call needs the admin token. Every refusal is a problem document
+// ingest. Every call needs the admin token, and what is done by it stands in the
+// audit trail as done by "admin". Every refusal is a problem document
 // (RFC 9457) with a stable code and the names of the refused members; what goes
 // wrong inside is logged with its cause and answered without it.
 //
@@ -57,6 +58,7 @@ type service struct {
 	settings  *settings.Service
 	records   store.Log
 	publisher Publisher
+	now       func() time.Time
 	log       *slog.Logger
 }
 
@@ -107,20 +109,31 @@ func build(options Options) (*http.ServeMux, huma.API) {
 		settings:  options.Settings,
 		records:   options.Records,
 		publisher: options.Publisher,
+		now:       options.Now,
 		log:       options.Log,
 	}
 	mux := http.NewServeMux()
 	described := humago.New(mux, configuration())
+	described.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) {
+		next(huma.WithValue(ctx, serviceKey{}, s))
+	})
 	r := &registrar{api: described, log: options.Log}
 	s.registerTenants(r)
 	s.registerNumbers(r)
 	s.registerKeys(r)
 	s.registerSources(r)
 	s.registerEndpoints(r)
+	s.registerBacklogs(r)
 	s.registerEvents(r)
 	s.registerDeliveries(r)
+	s.registerAudit(r)
 	return mux, described
 }
+
+type serviceKey struct{}
+
+// serviceOf is the service, for bodies that can't be checked without it.
+func serviceOf(ctx huma.Context) *service { return ctx.Context().Value(serviceKey{}).(*service) }
 
 func configuration() huma.Config {
 	config := huma.DefaultConfig("Waypost management API", "1")

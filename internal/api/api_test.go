@@ -23,6 +23,8 @@ import (
 	"github.com/waypost-gateway/waypost/internal/secret"
 	"github.com/waypost-gateway/waypost/internal/settings"
 	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/store/pgtest"
+	"github.com/waypost-gateway/waypost/internal/store/postgres"
 	"github.com/waypost-gateway/waypost/internal/store/sqlite"
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
@@ -34,7 +36,7 @@ const token = "admin-token-of-this-test"
 type gateway struct {
 	t         testing.TB
 	handler   http.Handler
-	store     *sqlite.Store
+	store     store.Store
 	directory *directory.Directory
 	settings  *settings.Service
 	ids       *waypost.IDs
@@ -71,7 +73,28 @@ func (g *gateway) Publish(ctx context.Context, tenant waypost.TenantID, number w
 	return receipts[0].Event, nil
 }
 
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
 func start(tb testing.TB) *gateway {
+	tb.Helper()
+	return startOn(tb, "")
+}
+
+// onBoth runs a test on each database.
+func onBoth(t *testing.T, test func(t *testing.T, g *gateway)) {
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		test(t, startOn(t, ""))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		test(t, startOn(t, pgtest.URL(t)))
+	})
+}
+
+// startOn starts on a database, "" for SQLite.
+func startOn(tb testing.TB, database string) *gateway {
 	tb.Helper()
 	ctx := tb.Context()
 	key, err := secret.NewBox(secret.Key(bytes.Repeat([]byte{7}, secret.KeySize)))
@@ -80,7 +103,11 @@ func start(tb testing.TB) *gateway {
 	}
 	g := &gateway{t: tb, log: &bytes.Buffer{}}
 	log := slog.New(slog.NewTextHandler(&lockedWriter{to: g.log}, nil))
-	g.store, err = sqlite.Open(ctx, sqlite.Options{Dir: tb.TempDir(), Sealer: key, Log: log})
+	if database == "" {
+		g.store, err = sqlite.Open(ctx, sqlite.Options{Dir: tb.TempDir(), Sealer: key, Log: log})
+	} else {
+		g.store, err = postgres.Open(ctx, postgres.Options{URL: database, Sealer: key, Log: log})
+	}
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -299,7 +326,7 @@ func TestRefusals(t *testing.T) {
 		{"no such tenant", "GET", "/tenants/ten_0000000000001", "", 404, "not_found", []string{"tenant_id"}},
 		{"no id at all", "GET", "/tenants/5", "", 404, "not_found", nil},
 		{"other kind of id", "GET", "/tenants/" + number, "", 404, "not_found", nil},
-		{"change no such tenant", "PATCH", "/tenants/ten_0000000000001", `{"name":"x"}`, 404, "not_found", nil},
+		{"change no such tenant", "PATCH", "/tenants/ten_0000000000001", `{"name":"x"}`, 404, "not_found", []string{"tenant_id"}},
 		{"no such path", "GET", "/nothing", "", 404, "not_found", nil},
 		{"wrong method", "PUT", "/tenants", `{}`, 405, "method_not_allowed", nil},
 		{"wrong method on a path with an id", "POST", "/tenants/" + tenant, `{}`, 405, "method_not_allowed", nil},
@@ -341,6 +368,52 @@ func TestRefusals(t *testing.T) {
 		{"policy durations", "POST", "/endpoints", create(`,"policy":{"timeout":"5","schedule":["1s","soon"]}`), 422, "invalid", []string{"policy.timeout", "policy.schedule[1]"}},
 		{"policy bounds", "POST", "/endpoints", create(`,"policy":{"timeout":"0s","schedule":["-1s"]}`), 422, "invalid", []string{"policy.timeout", "policy.schedule[0]"}},
 		{"policy success", "POST", "/endpoints", create(`,"policy":{"success":"3xx"}`), 422, "invalid", []string{"policy.success"}},
+		{
+			"all faults at once", "POST", "/endpoints", fmt.Sprintf(
+				`{"tenant_id":%q,"dialect":"360dialog","url":"http://a.test/","hedaers":{},"events":["["],"headers":{"Host":"x","X-A":5},`+
+					`"options":{"payload":"paper"},"policy":{"timeout":"soon","timout":"5s","schedule":["-1s"]},"in_flight":0,"secret":"x"}`, tenant), 422, "invalid",
+			[]string{
+				"headers.X-A", "in_flight", "policy.timout", "hedaers", "policy.timeout",
+				"url", "headers.Host", "options.payload", "events[0]", "policy.schedule[0]", "secret",
+			},
+		},
+		{
+			"all faults of a change at once", "PATCH", "/endpoints/" + endpoint, fmt.Sprintf(
+				`{"tenant_id":%q,"url":"http://a.test/","nothing":1,"policy":{"success":"3xx"},"number_id":"x"}`, other), 422, "invalid",
+			[]string{"policy.success", "nothing", "tenant_id", "number_id", "url"},
+		},
+		{"no tenant and a fault", "POST", "/endpoints", `{"tenant_id":"ten_0000000000001","dialect":"meta","url":"https://a.test/","events":["["]}`, 422, "invalid", []string{"tenant_id", "events[0]"}},
+		{"malformed endpoint", "POST", "/endpoints", `{"url":`, 400, "malformed", []string{"body"}},
+		{"not UTF-8", "POST", "/tenants", "{\"name\":\"a\xffb\"}", 400, "malformed", []string{"body"}},
+		{"data that is not UTF-8", "POST", "/events", fmt.Sprintf("{\"tenant_id\":%q,\"type\":\"order.paid\",\"data\":\"\xff\"}", tenant), 400, "malformed", []string{"body"}},
+		{"zero byte in a name", "POST", "/tenants", `{"name":"a\u0000b"}`, 422, "invalid", []string{"name"}},
+		{"zero byte in a business account", "POST", "/endpoints", create(`,"waba_id":"a\u0000b"`), 422, "invalid", []string{"waba_id"}},
+		{"in flight", "POST", "/endpoints", create(`,"in_flight":1001`), 422, "invalid", []string{"in_flight"}},
+		{"no requests in flight", "PATCH", "/endpoints/" + endpoint, `{"in_flight":0}`, 422, "invalid", []string{"in_flight"}},
+		{"in flight in words", "PATCH", "/endpoints/" + endpoint, `{"in_flight":"many"}`, 422, "invalid", []string{"in_flight"}},
+		{"part of a request in flight", "PATCH", "/endpoints/" + endpoint, `{"in_flight":1.5}`, 422, "invalid", []string{"in_flight"}},
+		{"password not written out", "POST", "/endpoints", fmt.Sprintf(`{"tenant_id":%q,"dialect":"meta","url":"https://u:xxxxx@a.test/"}`, tenant), 422, "invalid", []string{"url"}},
+
+		{"order of a resume", "POST", "/endpoints/" + endpoint + "/resume", `{"order":"random"}`, 422, "invalid", []string{"order"}},
+		{"age of a resume", "POST", "/endpoints/" + endpoint + "/resume", `{"skip_older_than":"1 day"}`, 422, "invalid", []string{"skip_older_than"}},
+		{"negative age of a resume", "POST", "/endpoints/" + endpoint + "/resume", `{"skip_older_than":"-1h"}`, 422, "invalid", []string{"skip_older_than"}},
+		{"unknown member of a resume", "POST", "/endpoints/" + endpoint + "/resume", `{"skip":"1h"}`, 422, "invalid", []string{"skip"}},
+		{"resume no such endpoint", "POST", "/endpoints/ep_0000000000001/resume", `{}`, 404, "not_found", []string{"endpoint_id"}},
+		{"age of a backlog", "GET", "/endpoints/" + endpoint + "/backlog?older_than=old", "", 422, "invalid", []string{"older_than"}},
+		{"negative age of a backlog", "GET", "/endpoints/" + endpoint + "/backlog?older_than=-1h", "", 422, "invalid", []string{"older_than"}},
+		{"backlog of no such endpoint", "GET", "/endpoints/ep_0000000000001/backlog", "", 404, "not_found", []string{"endpoint_id"}},
+		{"purge of what", "POST", "/endpoints/" + endpoint + "/purge", `{}`, 422, "invalid", []string{"before"}},
+		{"purge without a body", "POST", "/endpoints/" + endpoint + "/purge", ``, 400, "malformed", nil},
+		{"purge of two kinds", "POST", "/endpoints/" + endpoint + "/purge", `{"older_than":"1h","before":"2026-01-01T00:00:00Z"}`, 422, "invalid", []string{"older_than"}},
+		{"purge confirmed for another time", "POST", "/endpoints/" + endpoint + "/purge", `{"older_than":"0s","confirm":0}`, 422, "invalid", []string{"before"}},
+		{"purge of the future", "POST", "/endpoints/" + endpoint + "/purge", `{"before":"2999-01-01T00:00:00Z"}`, 422, "invalid", []string{"before"}},
+		{"purge by date", "POST", "/endpoints/" + endpoint + "/purge", `{"before":"yesterday"}`, 422, "invalid", []string{"before"}},
+		{"purge of less than nothing", "POST", "/endpoints/" + endpoint + "/purge", `{"before":"2026-01-01T00:00:00Z","confirm":-1}`, 422, "invalid", []string{"confirm"}},
+		{"purge of a negative age", "POST", "/endpoints/" + endpoint + "/purge", `{"older_than":"-1h"}`, 422, "invalid", []string{"older_than"}},
+		{"purge no such endpoint", "POST", "/endpoints/ep_0000000000001/purge", `{"older_than":"0s"}`, 404, "not_found", []string{"endpoint_id"}},
+		{"audit cursor", "GET", "/audit?cursor=evt_0000000000001", "", 422, "invalid", []string{"cursor"}},
+		{"audit tenant", "GET", "/audit?tenant_id=x", "", 422, "invalid", []string{"tenant_id"}},
+		{"audit text", "GET", "/audit?action=a%00&target=%ff", "", 422, "invalid", []string{"action", "target"}},
 		{"secret where there is none", "POST", "/endpoints", create(`,"secret":"abcdefgh"`), 422, "invalid", []string{"secret"}},
 		{"number of another tenant", "POST", "/endpoints", create(fmt.Sprintf(`,"number_id":%q`, otherNumber)), 422, "invalid", []string{"number_id"}},
 		{"no such number", "POST", "/endpoints", create(`,"number_id":"num_0000000000001"`), 404, "not_found", []string{"number_id"}},
@@ -352,8 +425,8 @@ func TestRefusals(t *testing.T) {
 		{"overlap bounds", "POST", "/endpoints/" + endpoint + "/rotate-secret", `{"overlap":"-1s"}`, 422, "invalid", []string{"overlap"}},
 		{"no such endpoint", "GET", "/endpoints/ep_0000000000001", "", 404, "not_found", []string{"endpoint_id"}},
 		{"change no such endpoint", "PATCH", "/endpoints/ep_0000000000001", `{}`, 404, "not_found", []string{"endpoint_id"}},
-		{"delete no such endpoint", "DELETE", "/endpoints/ep_0000000000001", "", 404, "not_found", nil},
-		{"pause no such endpoint", "POST", "/endpoints/ep_0000000000001/pause", "", 404, "not_found", nil},
+		{"delete no such endpoint", "DELETE", "/endpoints/ep_0000000000001", "", 404, "not_found", []string{"endpoint_id"}},
+		{"pause no such endpoint", "POST", "/endpoints/ep_0000000000001/pause", "", 404, "not_found", []string{"endpoint_id"}},
 
 		{"type with capitals", "POST", "/events", fmt.Sprintf(`{"tenant_id":%q,"type":"Order.Paid","data":{}}`, tenant), 422, "invalid", []string{"type"}},
 		{"type of one word", "POST", "/events", fmt.Sprintf(`{"tenant_id":%q,"type":"order","data":{}}`, tenant), 422, "invalid", []string{"type"}},

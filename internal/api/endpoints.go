@@ -1,10 +1,14 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/waypost-gateway/waypost/internal/settings"
 	"github.com/waypost-gateway/waypost/internal/waypost"
@@ -18,15 +22,18 @@ type endpointView struct {
 	WABAID      string            `json:"waba_id,omitempty"`
 	Dialect     string            `json:"dialect"`
 	Slot        string            `json:"slot" doc:"place in a provider's API (number, waba, multi:<name>, topic:<topic>); empty: made here"`
-	URL         string            `json:"url"`
+	URL         string            `json:"url" doc:"a password in it is shown as xxxxx; sent back like that it stays as it is"`
 	Headers     map[string]string `json:"headers" doc:"names of the headers that are sent; the values are not shown"`
 	Events      []string          `json:"events"`
 	Options     map[string]any    `json:"options"`
 	Policy      policyView        `json:"policy"`
+	InFlight    int               `json:"in_flight" doc:"how many requests may be under way to it at a time, over all nodes"`
 	Secret      string            `json:"secret,omitempty" doc:"shown this once, in the answer to its creation"`
 	PublicKey   string            `json:"public_key,omitempty" doc:"what the receiver checks signatures with, where the dialect signs with a key pair"`
 	State       string            `json:"state" enum:"active,paused,tripped,disabled"`
 	StateReason string            `json:"state_reason,omitempty"`
+	Drain       string            `json:"drain" enum:"oldest,newest" doc:"the order in which a backlog goes out, as the last resume set it"`
+	SkipBefore  moment            `json:"skip_before,omitzero" doc:"events accepted before it do not go out any more but end as exhausted, as the last resume set it"`
 	CreatedAt   moment            `json:"created_at"`
 	UpdatedAt   moment            `json:"updated_at"`
 }
@@ -39,25 +46,34 @@ type policyView struct {
 }
 
 func (s *service) showEndpoint(e *waypost.Endpoint) endpointView {
-	return endpointView{
+	view := endpointView{
 		ID:          e.ID.String(),
 		TenantID:    e.TenantID.String(),
 		NumberID:    showID(e.NumberID),
 		WABAID:      e.WABAID,
 		Dialect:     e.Dialect,
 		Slot:        e.Slot,
-		URL:         e.URL,
+		URL:         settings.ShownURL(e.URL),
 		Headers:     showHeaders(e.Headers),
 		Events:      showEvents(e.Events),
 		Options:     s.showOptions(e),
 		PublicKey:   s.settings.PublicKey(e),
 		Policy:      showPolicy(s.settings.Policy(e)),
+		InFlight:    s.settings.InFlight(e),
 		State:       string(e.State),
 		StateReason: e.StateReason,
+		Drain:       cmp.Or(string(e.Drain), drainOldest),
 		CreatedAt:   moment(e.CreatedAt),
 		UpdatedAt:   moment(e.UpdatedAt),
 	}
+	if e.SkipBefore != 0 {
+		view.SkipBefore = moment(e.SkipBefore.Time())
+	}
+	return view
 }
+
+// drainOldest is waypost.DrainOldest as it is written.
+const drainOldest = "oldest"
 
 func showHeaders(headers map[string]waypost.Secret) map[string]string {
 	view := make(map[string]string, len(headers))
@@ -110,6 +126,28 @@ type EndpointFields struct {
 	Options  map[string]any     `json:"options,omitempty" doc:"the dialect's own; PATCH merges by name, and null takes one back to its default"`
 	Policy   *PolicyFields      `json:"policy,omitempty" doc:"what departs from the dialect's default; PATCH merges by member"`
 	Secret   *string            `json:"secret,omitempty" doc:"signing secret, for dialects that have one per endpoint; made if left out"`
+	InFlight InFlight           `json:"in_flight,omitzero"`
+}
+
+// InFlight is in_flight as it was sent: left out, null, or a number.
+type InFlight struct{ sent *int }
+
+// UnmarshalJSON implements json.Unmarshaler. What is no number the schema refuses.
+func (f *InFlight) UnmarshalJSON(text []byte) error {
+	var number float64
+	_ = json.Unmarshal(text, &number) // null leaves 0, which is the default
+	sent := int(number)
+	f.sent = &sent
+	return nil
+}
+
+// Schema implements huma.SchemaProvider.
+func (InFlight) Schema(huma.Registry) *huma.Schema {
+	least, most := 1.0, 1000.0
+	return &huma.Schema{
+		Type: huma.TypeInteger, Nullable: true, Minimum: &least, Maximum: &most,
+		Description: "how many requests may be under way to it at a time, over all nodes; null: as many as the installation's default",
+	}
 }
 
 // PolicyFields are what an endpoint sets of its policy.
@@ -135,31 +173,33 @@ type endpointPatch struct {
 
 // change reads the members into the words of package settings.
 func (f EndpointFields) change(url *string) (settings.EndpointChange, error) {
+	var in input
 	change := settings.EndpointChange{
-		WABAID:  f.WABAID,
-		URL:     url,
-		Headers: secretsOf(f.Headers),
-		Events:  f.Events,
-		Options: f.Options,
-		Secret:  secretOf(f.Secret),
+		WABAID:   f.WABAID,
+		URL:      url,
+		Headers:  secretsOf(f.Headers),
+		Events:   f.Events,
+		Options:  f.Options,
+		Policy:   f.Policy.change(&in),
+		Secret:   secretOf(f.Secret),
+		InFlight: f.InFlight.sent,
 	}
+	var missing error
 	if f.NumberID != nil {
-		number, err := refID("number_id", *f.NumberID, waypost.ParseNumberID)
-		if err != nil {
-			return change, err
-		}
+		var number waypost.NumberID
+		number, missing = refID("number_id", *f.NumberID, waypost.ParseNumberID)
 		change.NumberID = &number
 	}
-	var err error
-	change.Policy, err = f.Policy.change()
-	return change, err
+	if err := in.err(); err != nil {
+		return change, err
+	}
+	return change, missing
 }
 
-func (f *PolicyFields) change() (change waypost.PolicyChange, err error) {
+func (f *PolicyFields) change(in *input) (change waypost.PolicyChange) {
 	if f == nil {
-		return change, nil
+		return change
 	}
-	var in input
 	change.Success = (*waypost.Success)(f.Success)
 	change.Timeout = in.duration("policy.timeout", f.Timeout)
 	if f.Schedule != nil {
@@ -171,7 +211,50 @@ func (f *PolicyFields) change() (change waypost.PolicyChange, err error) {
 		}
 		change.Schedule = &schedule
 	}
-	return change, in.err()
+	return change
+}
+
+// endpointCreation is the call that makes an endpoint.
+type endpointCreation struct{ Body endpointCreate }
+
+// Resolve implements huma.Resolver.
+func (in *endpointCreation) Resolve(ctx huma.Context) []error {
+	tenant, missing := refID("tenant_id", in.Body.TenantID, waypost.ParseTenantID)
+	change, err := in.Body.change(&in.Body.URL)
+	return findings(missing, err, serviceOf(ctx).settings.CheckNewEndpoint(ctx.Context(), tenant, in.Body.Dialect, change))
+}
+
+// endpointUpdate is the call that changes an endpoint.
+type endpointUpdate struct {
+	ID   string `path:"id"`
+	Body endpointPatch
+}
+
+// Resolve implements huma.Resolver.
+func (in *endpointUpdate) Resolve(ctx huma.Context) []error {
+	s := serviceOf(ctx)
+	id, err := waypost.ParseEndpointID(in.ID)
+	if err != nil {
+		return nil // the call itself says so
+	}
+	present, err := s.settings.Endpoint(ctx.Context(), id)
+	if err != nil {
+		return nil
+	}
+	change, err := in.Body.change(in.Body.URL)
+	return findings(in.Body.fixed(present), err, s.settings.CheckEndpointChange(ctx.Context(), id, change))
+}
+
+// fixed refuses to change what can't be changed.
+func (p *endpointPatch) fixed(present *waypost.Endpoint) error {
+	var in input
+	if p.TenantID != nil && *p.TenantID != present.TenantID.String() {
+		in.refuse("tenant_id", "can't be changed; make another endpoint")
+	}
+	if p.Dialect != nil && *p.Dialect != present.Dialect {
+		in.refuse("dialect", "can't be changed; make another endpoint")
+	}
+	return in.err()
 }
 
 // endpointPath names an endpoint.
@@ -202,16 +285,12 @@ func (s *service) registerEndpoints(r *registrar) {
 		summary: "Stop deliveries; what is owed is held",
 	}, s.pauseEndpoint)
 	add(r, call{
-		method: http.MethodPost, path: "/endpoints/{id}/resume", id: "resume-endpoint",
-		summary: "Start deliveries again, whatever had stopped them",
-	}, s.resumeEndpoint)
-	add(r, call{
 		method: http.MethodPost, path: "/endpoints/{id}/rotate-secret", id: "rotate-endpoint-secret",
 		summary: "Make a new signing secret; the old one signs as well until overlap has passed",
 	}, s.rotateSecret)
 }
 
-func (s *service) createEndpoint(ctx context.Context, in *struct{ Body endpointCreate }) (*answer[endpointView], error) {
+func (s *service) createEndpoint(ctx context.Context, in *endpointCreation) (*answer[endpointView], error) {
 	tenant, err := refID("tenant_id", in.Body.TenantID, waypost.ParseTenantID)
 	if err != nil {
 		return nil, err
@@ -231,27 +310,9 @@ func (s *service) createEndpoint(ctx context.Context, in *struct{ Body endpointC
 	return &answer[endpointView]{Body: view}, nil
 }
 
-func (s *service) updateEndpoint(ctx context.Context, in *struct {
-	ID   string `path:"id"`
-	Body endpointPatch
-},
-) (*answer[endpointView], error) {
+func (s *service) updateEndpoint(ctx context.Context, in *endpointUpdate) (*answer[endpointView], error) {
 	id, err := waypost.ParseEndpointID(in.ID)
 	if err != nil {
-		return nil, err
-	}
-	present, err := s.settings.Endpoint(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	var fixed input
-	if given := in.Body.TenantID; given != nil && *given != present.TenantID.String() {
-		fixed.refuse("tenant_id", "can't be changed; make another endpoint")
-	}
-	if given := in.Body.Dialect; given != nil && *given != present.Dialect {
-		fixed.refuse("dialect", "can't be changed; make another endpoint")
-	}
-	if err := fixed.err(); err != nil {
 		return nil, err
 	}
 	change, err := in.Body.change(in.Body.URL)
@@ -280,19 +341,11 @@ func (s *service) deleteEndpoint(ctx context.Context, in *endpointPath) (*none, 
 }
 
 func (s *service) pauseEndpoint(ctx context.Context, in *endpointPath) (*answer[endpointView], error) {
-	return s.switchEndpoint(ctx, in.ID, s.settings.Pause)
-}
-
-func (s *service) resumeEndpoint(ctx context.Context, in *endpointPath) (*answer[endpointView], error) {
-	return s.switchEndpoint(ctx, in.ID, s.settings.Resume)
-}
-
-func (s *service) switchEndpoint(ctx context.Context, text string, to func(context.Context, waypost.EndpointID) (waypost.Endpoint, error)) (*answer[endpointView], error) {
-	id, err := waypost.ParseEndpointID(text)
+	id, err := waypost.ParseEndpointID(in.ID)
 	if err != nil {
 		return nil, err
 	}
-	e, err := to(ctx, id)
+	e, err := s.settings.Pause(ctx, id)
 	return shown(s.showEndpoint, &e, err)
 }
 

@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/waypost-gateway/waypost/internal/platform"
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -53,6 +52,7 @@ type eventDetailView struct {
 	Deliveries []eventDeliveryView `json:"deliveries"`
 	Payload    json.RawMessage     `json:"payload,omitempty" doc:"the body as it was received, when it is JSON; API keys in it are not shown"`
 	Raw        []byte              `json:"raw,omitempty" doc:"the body as it was received, when it is not JSON"`
+	BodyPruned bool                `json:"body_pruned,omitempty" doc:"the body is no longer kept; such an event can't be delivered again"`
 }
 
 // eventDeliveryView is a delivery of the event with its attempts.
@@ -148,9 +148,6 @@ func (p *publication) check() error {
 	case strings.HasPrefix(p.Type, waypost.TypeFieldPrefix):
 		in.refuse("type", "whatsapp.* types come from Meta only")
 	}
-	if !utf8.Valid(p.Data) {
-		in.refuse("data", "must be UTF-8")
-	}
 	return in.err()
 }
 
@@ -229,7 +226,7 @@ func (s *service) getEvent(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	view := eventDetailView{EventFields: showEvent(&record.Event), Duplicates: record.Duplicates}
+	view := eventDetailView{EventFields: showEvent(&record.Event), Duplicates: record.Duplicates, BodyPruned: len(record.Body) == 0}
 	if view.Deliveries, err = s.eventDeliveries(ctx, id); err != nil {
 		return nil, err
 	}

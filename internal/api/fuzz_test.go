@@ -14,6 +14,7 @@ func FuzzBodies(f *testing.F) {
 		"POST /api/v1/tenants", "POST /api/v1/numbers", "POST /api/v1/keys", "POST /api/v1/sources", "POST /api/v1/endpoints",
 		"POST /api/v1/events", "PATCH /api/v1/tenants/%t", "PATCH /api/v1/endpoints/%e", "POST /api/v1/endpoints/%e/rotate-secret",
 		"POST /api/v1/events/evt_0000000000001/replay", "POST /api/v1/numbers/num_0000000000001/lifecycle",
+		"POST /api/v1/endpoints/%e/resume", "POST /api/v1/endpoints/%e/purge",
 	}
 	for i, body := range []string{
 		`{"name":"a","secrets":{"360dialog":"x"}}`, `{"tenant_id":"%t","phone":"15550001111","daily_limit":1e3}`,
@@ -21,6 +22,7 @@ func FuzzBodies(f *testing.F) {
 		`{"tenant_id":"%t","dialect":"360dialog","url":"https://a.test/","headers":{"A":"b"},"options":{"payload":"cloud"},"policy":{"schedule":["1s"]}}`,
 		`{"tenant_id":"%t","type":"a.b","data":1e999}`, `{"secrets":{"360dialog":null}}`,
 		`{"headers":{"A":null},"options":{"payload":null},"events":[],"secret":"whsec_"}`, `{"overlap":"1h"}`, `{"endpoint_id":""}`, `{"state":"ready"}`,
+		`{"order":"newest","skip_older_than":"1h"}`, `{"older_than":"0s"}`, `{"before":"2026-01-01T00:00:00Z","confirm":0}`, `{"in_flight":null}`,
 	} {
 		f.Add(uint8(i), body)
 	}

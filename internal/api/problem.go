@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -161,11 +162,12 @@ func refusal(status int, message string, errs []error) *problem {
 	for _, err := range errs {
 		var detail *huma.ErrorDetail
 		if errors.As(err, &detail) {
-			fields = append(fields, fieldOf(detail))
+			fields = addField(fields, fieldOf(detail))
 		}
 	}
 	switch {
 	case status == http.StatusBadRequest && len(fields) > 0:
+		fields = fields[:1] // what else was found is not in the body that was sent
 		message = "the body is not valid JSON: " + fields[0].Message
 	case status == http.StatusUnsupportedMediaType:
 		return newProblem(status, "send the body as application/json")
@@ -173,6 +175,36 @@ func refusal(status int, message string, errs []error) *problem {
 		message = fields[0].Field + ": " + fields[0].Message
 	}
 	return newProblem(status, message, fields...)
+}
+
+// addField adds a finding about a member that nothing was found about yet.
+func addField(fields []problemField, found problemField) []problemField {
+	if slices.ContainsFunc(fields, func(f problemField) bool { return f.Field == found.Field }) {
+		return fields
+	}
+	return append(fields, found)
+}
+
+// findings are what speaks against a body beyond its schema, for huma to tell
+// together with what the schema says. Anything but a refused member is left to the
+// call itself, which fails with the same error.
+func findings(errs ...error) []error {
+	refused := false
+	var found []error
+	for _, err := range errs {
+		var known *waypost.Error
+		if !errors.As(err, &known) {
+			continue
+		}
+		refused = refused || known.Kind == waypost.KindInvalid
+		for _, field := range known.Fields {
+			found = append(found, &huma.ErrorDetail{Location: "body." + field.Field, Message: field.Message})
+		}
+	}
+	if !refused {
+		return nil
+	}
+	return found
 }
 
 // fieldOf names the member that huma's finding is about. A location is where it

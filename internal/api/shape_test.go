@@ -99,8 +99,8 @@ func TestEndpoint(t *testing.T) {
 	want := map[string]any{
 		"tenant_id": tenant, "number_id": number, "dialect": "360dialog", "slot": "", "state": "active",
 		"url": "https://hooks.acme.test/in", "events": []any{"*"}, "headers": map[string]any{"Authorization": "[redacted]"},
-		"options": map[string]any{"payload": "cloud"},
-		"policy":  map[string]any{"timeout": "5s", "schedule": []any{"0s", "5m", "1h30m", "24h"}, "success": "200"},
+		"options": map[string]any{"payload": "cloud"}, "in_flight": 4.0, "drain": "oldest",
+		"policy": map[string]any{"timeout": "5s", "schedule": []any{"0s", "5m", "1h30m", "24h"}, "success": "200"},
 	}
 	if diff := cmp.Diff(want, without(t, made, "id", "created_at", "updated_at")); diff != "" {
 		t.Errorf("new endpoint (-want +got):\n%s", diff)

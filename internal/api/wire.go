@@ -8,9 +8,11 @@ import (
 	"reflect"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/waypost-gateway/waypost/internal/settings"
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
@@ -24,12 +26,16 @@ func schemaName(t reflect.Type, hint string) string {
 	return strings.ReplaceAll(name, "View", "")
 }
 
-// jsonFormat is JSON that does not fail on numbers which are only passed on.
+// jsonFormat is JSON that does not fail on numbers which are only passed on, and
+// fails on text that is not UTF-8 rather than mend it.
 var jsonFormat = huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: unmarshal}
 
 // unmarshal is json.Unmarshal, but a number too large for a float64 is no error
 // where the target is any: that is the copy made for checking members.
 func unmarshal(data []byte, v any) error {
+	if !utf8.Valid(data) {
+		return errors.New("it must be UTF-8")
+	}
 	err := json.Unmarshal(data, v)
 	target, untyped := v.(*any)
 	var tooLarge *json.UnmarshalTypeError
@@ -131,6 +137,14 @@ func filterID[ID comparable](in *input, field, text string, parse func(string) (
 		return none
 	}
 	return id
+}
+
+// plainText reads a text that only narrows a list.
+func (in *input) plainText(field, text string) string {
+	if !settings.IsPlainText(text) {
+		in.refuse(field, "must be UTF-8 without control characters")
+	}
+	return text
 }
 
 // refID reads an id in a body that names something which must exist; empty: none.

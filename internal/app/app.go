@@ -28,6 +28,7 @@ import (
 	"github.com/waypost-gateway/waypost/internal/metrics"
 	"github.com/waypost-gateway/waypost/internal/node"
 	"github.com/waypost-gateway/waypost/internal/platform"
+	"github.com/waypost-gateway/waypost/internal/retention"
 	"github.com/waypost-gateway/waypost/internal/secret"
 	"github.com/waypost-gateway/waypost/internal/settings"
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -51,6 +52,7 @@ type App struct {
 	directory *directory.Directory
 	engine    *delivery.Engine
 	committer *ingest.Committer
+	retention *retention.Keeper
 	handler   http.Handler
 	server    *httpserver.Server
 }
@@ -89,7 +91,12 @@ func (a *App) open(ctx context.Context, options Options) error {
 	if err := checkKey(ctx, a.store, box); err != nil {
 		return err
 	}
-	a.node = node.New(a.store, node.Options{Log: a.log})
+	a.retention = openRetention(c, a.store, a.log)
+	a.retention.Prepare(ctx)
+	a.node = node.New(a.store, node.Options{
+		Log:     a.log,
+		Refresh: func(ctx context.Context) error { return a.directory.CatchUp(ctx) },
+	})
 	if err := a.node.Join(ctx); err != nil {
 		return err
 	}
@@ -145,6 +152,7 @@ func (a *App) wire(c *config.Config, secrets secrets) http.Handler {
 		Publish: func(ctx context.Context, tenant waypost.TenantID, number waypost.NumberID, eventType string, data json.RawMessage, key string) (waypost.EventID, error) {
 			return vault.Publish(ctx, tenant, number, eventType, data, key)
 		},
+		InFlight:   c.InFlight,
 		KeySecrets: secrets.toldKeys,
 		Log:        a.log,
 	})
@@ -172,12 +180,18 @@ func (a *App) wire(c *config.Config, secrets secrets) http.Handler {
 		}
 		a.engine.Rescan()
 	})
+	a.directory.OnDue(func(endpoints []waypost.EndpointID) {
+		for _, id := range endpoints {
+			a.engine.Wake(id)
+		}
+	})
 	a.committer = ingest.NewCommitter(a.store, a.engine, a.node)
 	in := ingest.New(ingest.Options{
 		Directory:  directory.NewRouter(a.directory, dialects),
 		Committer:  a.committer,
 		Observer:   meters,
 		OnAccepted: func(ctx context.Context, event waypost.Event) error { return service.Follow(ctx, &event) },
+		Memory:     int64(c.IngestMemory),
 		Log:        a.log,
 	})
 	vault = platform.NewVault(secrets.box, in)
@@ -196,7 +210,7 @@ func (a *App) wire(c *config.Config, secrets secrets) http.Handler {
 	return hostDialects(c.DialectHosts, dialects, service, mux)
 }
 
-// gauges shows what the engine has in hand.
+// gauges shows what the engine has in hand, and how much room there is.
 func (a *App) gauges(meters *metrics.Metrics) {
 	for name, gauge := range map[string]struct {
 		help string
@@ -211,6 +225,20 @@ func (a *App) gauges(meters *metrics.Metrics) {
 		"waypost_delivery_results_unwritten": {"Results that are not written to the store yet.", func(g delivery.Gauges) float64 { return float64(g.Unrecorded) }},
 	} {
 		meters.Gauge(name, gauge.help, func() float64 { return gauge.read(a.engine.Gauges()) })
+	}
+	meters.Gauge("waypost_nodes", "Nodes with a live lease, this one included, as last heard.", func() float64 {
+		return float64(a.node.Members())
+	})
+	for name, gauge := range map[string]struct {
+		help string
+		read func(retention.Gauges) float64
+	}{
+		"waypost_disk_used_bytes":          {"Bytes that the data takes.", func(g retention.Gauges) float64 { return float64(g.Used) }},
+		"waypost_disk_free_bytes":          {"Bytes there is room for; -1 if that can't be told.", func(g retention.Gauges) float64 { return float64(g.Free) }},
+		"waypost_disk_pressure":            {"How short the room is: 0 not, 1 forgetting ahead of time, 2 refusing webhooks.", func(g retention.Gauges) float64 { return float64(g.Level) }},
+		"waypost_oldest_event_age_seconds": {"Age of the oldest event that is kept.", func(g retention.Gauges) float64 { return g.OldestAge.Seconds() }},
+	} {
+		meters.Gauge(name, gauge.help, func() float64 { return gauge.read(a.retention.Gauges()) })
 	}
 	meters.Gauge("waypost_ingest_commits", "Commits since the start; waypost_events_total by it is how many events share one.", func() float64 {
 		commits, _ := a.committer.Commits()
@@ -255,8 +283,9 @@ func (a *App) Handler() http.Handler { return a.handler }
 func (a *App) Run(ctx context.Context) error {
 	a.log.Info("waypost is up", "address", a.Addr())
 	err := runInOrder(ctx,
+		a.retention.Run,
 		a.directory.Run,
-		func(ctx context.Context) error { return a.node.Run(ctx, a.engine.Run) },
+		func(ctx context.Context) error { return a.node.Run(ctx, a.engine) },
 		a.committer.Run,
 		a.server.Run,
 	)

@@ -38,6 +38,8 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(roleVariable) {
 	case "sink":
 		runSink()
+	case "crowd":
+		runCrowd()
 	case "generator":
 		runGenerator()
 	default:
@@ -192,7 +194,7 @@ type benchGateway struct {
 
 func startBenchGateway(b *testing.B, database string, sink *sink, endpoints, inFlight int) *benchGateway {
 	b.Helper()
-	app.TuneMemory() // as the command does; the bare client gains by it as well
+	app.TuneMemory(0) // as the command does; the bare client gains by it as well
 	c := config.Default()
 	c.Listen, c.Data, c.Database, c.AdminToken = "127.0.0.1:0", b.TempDir(), database, "bench-token"
 	if inFlight > 0 {

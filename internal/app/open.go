@@ -13,10 +13,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/waypost-gateway/waypost/internal/config"
 	"github.com/waypost-gateway/waypost/internal/egress"
 	"github.com/waypost-gateway/waypost/internal/node"
+	"github.com/waypost-gateway/waypost/internal/retention"
 	"github.com/waypost-gateway/waypost/internal/secret"
 	"github.com/waypost-gateway/waypost/internal/store"
 	"github.com/waypost-gateway/waypost/internal/store/postgres"
@@ -70,6 +72,18 @@ func openStore(ctx context.Context, c *config.Config, box *secret.Box, log *slog
 		return nil, err
 	}
 	return s, nil
+}
+
+func openRetention(c *config.Config, s store.Retention, log *slog.Logger) *retention.Keeper {
+	return retention.New(retention.Options{
+		Store: s,
+		Clocks: retention.Clocks{
+			Bodies: time.Duration(c.RetainBodies), Attempts: time.Duration(c.RetainAttempts), Events: time.Duration(c.RetainEvents),
+			Dedupe: time.Duration(c.RetainDedupe), Audit: time.Duration(c.RetainAudit),
+		},
+		DiskLimit: int64(c.DiskLimit),
+		Log:       log,
+	})
 }
 
 // keyCheck is the name of the value that tells whether the key is the one that

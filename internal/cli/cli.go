@@ -31,10 +31,14 @@ const (
 
 // commands is the command line: one field per command.
 type commands struct {
-	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
-	Dev     devCommand     `cmd:"" help:"Show the whole gateway at work on this machine, without any account."`
-	Config  configCommand  `cmd:"" help:"Look at the configuration."`
-	Version versionCommand `cmd:"" help:"Say which version this is."`
+	Serve     serveCommand     `cmd:"" help:"Run the gateway."`
+	Dev       devCommand       `cmd:"" help:"Show the whole gateway at work on this machine, without any account."`
+	Backup    backupCommand    `cmd:"" help:"Copy everything that is kept into a file, while the gateway runs."`
+	Restore   restoreCommand   `cmd:"" help:"Put a backup into an empty place."`
+	Bench     benchCommand     `cmd:"" help:"Measure the gateway on this machine against a bare HTTP client."`
+	BenchRole benchRoleCommand `cmd:"" hidden:""`
+	Config    configCommand    `cmd:"" help:"Look at the configuration."`
+	Version   versionCommand   `cmd:"" help:"Say which version this is."`
 }
 
 const description = `Waypost is a self-hosted gateway for WhatsApp webhooks: it takes them in, keeps each one safe before it answers, and delivers it to every registered webhook in the form its receiver understands.

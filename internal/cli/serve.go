@@ -25,7 +25,7 @@ func (c *serveCommand) Run(s *session) (err error) {
 	if faults := c.Check(); len(faults) > 0 {
 		return &usageError{faults: faults}
 	}
-	app.TuneMemory()
+	app.TuneMemory(int64(c.Memory))
 	a, err := app.New(s.ctx, app.Options{
 		Config:  c.Config,
 		Log:     newLog(s.stderr, &c.Config),

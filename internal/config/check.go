@@ -22,11 +22,14 @@ func (c *Config) Check() []string {
 	k.require("secret-key", secretKeys(c.SecretKey.Reveal()), "each key is 32 bytes in base64; make one with: openssl rand -base64 32")
 	k.url("public-url", c.PublicURL)
 	k.positive("shutdown-timeout", int64(c.ShutdownTimeout))
+	k.require("memory", c.Memory == 0 || c.Memory >= leastMemory, "at least 128M is needed")
+	k.require("ingest-memory", c.IngestMemory >= leastIngestMemory, "at least 32M is needed, for one request of the largest size")
 	k.pem("egress-ca", c.EgressCA)
 	k.url("egress-proxy", c.EgressProxy.Reveal())
 	k.positive("in-flight", int64(c.InFlight))
 	k.positive("fast-slots", int64(c.FastSlots))
 	k.positive("slow-slots", int64(c.SlowSlots))
+	k.retention(c)
 	k.url("graph-url", c.GraphURL)
 	k.require("alert-token", (c.AlertToken == "") == (c.AlertPhoneNumberID == ""), "it and alert-phone-number-id are needed together")
 	k.require("log", level(c.Log) != nil, "write debug, info, warn or error")
@@ -55,6 +58,16 @@ func level(name string) *slog.Level {
 	return &l
 }
 
+// What is left when all is as small as it may be: less would refuse single requests,
+// or collect garbage without end.
+const (
+	leastMemory       = 128 << 20
+	leastIngestMemory = 32 << 20
+)
+
+// leastDiskLimit leaves room for an empty database and an hour of events.
+const leastDiskLimit = 64 << 20
+
 type checker struct{ faults []string }
 
 func (k *checker) require(name string, ok bool, advice string) {
@@ -62,6 +75,16 @@ func (k *checker) require(name string, ok bool, advice string) {
 		variable := "WAYPOST_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 		k.faults = append(k.faults, fmt.Sprintf("--%s ($%s): %s", name, variable, advice))
 	}
+}
+
+// retention: what is forgotten with the events can't be kept for longer.
+func (k *checker) retention(c *Config) {
+	k.require("retain-events", !c.RetainEvents.shorter(c.RetainBodies),
+		fmt.Sprintf("events (%s) can't be forgotten before their bodies, see retain-bodies (%s): shorten that one, or keep events as long", c.RetainEvents, c.RetainBodies))
+	k.require("retain-events", !c.RetainEvents.shorter(c.RetainAttempts),
+		fmt.Sprintf("events (%s) can't be forgotten before their attempts, see retain-attempts (%s): shorten that one, or keep events as long", c.RetainEvents, c.RetainAttempts))
+	k.require("retain-dedupe", !c.RetainDedupe.shorter(8*Age(day)), "at least 8d is needed: Meta repeats what it sent for 7 days")
+	k.require("disk-limit", c.DiskLimit == 0 || c.DiskLimit >= leastDiskLimit, "at least 64M is needed")
 }
 
 func (k *checker) positive(name string, n int64) { k.require(name, n > 0, "it must be more than 0") }

@@ -39,6 +39,8 @@ type Config struct {
 	DialectHosts    map[string]string `env:"WAYPOST_DIALECT_HOSTS" mapsep:"," placeholder:"HOST=DIALECT" group:"Gateway" help:"Host names at which one dialect's settings API alone answers."`
 	TrustedProxies  []netip.Prefix    `env:"WAYPOST_TRUSTED_PROXIES" placeholder:"CIDR" group:"Gateway" help:"Reverse proxies whose X-Forwarded-For is believed."`
 	ShutdownTimeout time.Duration     `env:"WAYPOST_SHUTDOWN_TIMEOUT" default:"20s" placeholder:"DURATION" group:"Gateway" help:"How long requests and attempts under way may take to finish at the end."`
+	Memory          Size              `env:"WAYPOST_MEMORY" placeholder:"SIZE" group:"Gateway" help:"Memory that the process is to stay within. Empty: what its control group grants, 1280M at most."`
+	IngestMemory    Size              `env:"WAYPOST_INGEST_MEMORY" default:"64M" placeholder:"SIZE" group:"Gateway" help:"Memory for the requests that bring webhooks in; beyond it they are asked to come again."`
 
 	MetaAppSecret   []Secret `env:"WAYPOST_META_APP_SECRET" placeholder:"SECRET" group:"Sources" help:"App secret of the Meta app that sends to /ingest/meta/default. Several, separated by commas, while changing it: any may sign."`
 	MetaVerifyToken Secret   `env:"WAYPOST_META_VERIFY_TOKEN" placeholder:"TOKEN" group:"Sources" help:"Verify token of that app."`
@@ -51,6 +53,13 @@ type Config struct {
 	InFlight        int            `env:"WAYPOST_IN_FLIGHT" default:"4" placeholder:"N" group:"Egress" help:"Requests at a time to one endpoint."`
 	FastSlots       int            `env:"WAYPOST_FAST_SLOTS" default:"512" placeholder:"N" group:"Egress" help:"Requests at a time to all endpoints that answer quickly."`
 	SlowSlots       int            `env:"WAYPOST_SLOW_SLOTS" default:"2048" placeholder:"N" group:"Egress" help:"Requests at a time to all endpoints that do not."`
+
+	RetainBodies   Age  `env:"WAYPOST_RETAIN_BODIES" default:"30d" placeholder:"AGE" group:"Retention" help:"How long the bodies of events are kept, such as 30d or 36h; 0 or forever: without end. What is still owed to a webhook keeps all it has, however old it is."`
+	RetainAttempts Age  `env:"WAYPOST_RETAIN_ATTEMPTS" default:"30d" placeholder:"AGE" group:"Retention" help:"How long the attempts of settled deliveries are kept."`
+	RetainEvents   Age  `env:"WAYPOST_RETAIN_EVENTS" default:"90d" placeholder:"AGE" group:"Retention" help:"How long events are kept, with all that hangs on them; not shorter than bodies and attempts."`
+	RetainDedupe   Age  `env:"WAYPOST_RETAIN_DEDUPE" default:"9d" placeholder:"AGE" group:"Retention" help:"How long repeats of an event are known as such; at least 8d, because Meta repeats for 7."`
+	RetainAudit    Age  `env:"WAYPOST_RETAIN_AUDIT" default:"400d" placeholder:"AGE" group:"Retention" help:"How long the audit trail is kept."`
+	DiskLimit      Size `env:"WAYPOST_DISK_LIMIT" placeholder:"SIZE" group:"Retention" help:"Room that the data may take, such as 50G. Near it, what is settled is forgotten before its time, oldest first; at it, webhooks are asked to come again. Empty: no limit but the file system's own."`
 
 	GraphURL           string `env:"WAYPOST_GRAPH_URL" default:"https://graph.facebook.com" placeholder:"URL" group:"Graph" help:"Base of Meta's Graph API."`
 	AlertPhoneNumberID string `name:"alert-phone-number-id" env:"WAYPOST_ALERT_PHONE_NUMBER_ID" placeholder:"ID" group:"Graph" help:"Meta's id of the number that alerts are sent from."`
@@ -67,6 +76,7 @@ func Groups() []kong.Group {
 		{Key: "Gateway", Title: "The gateway:"},
 		{Key: "Sources", Title: "Where webhooks come from:"},
 		{Key: "Egress", Title: "Where webhooks go:"},
+		{Key: "Retention", Title: "What is kept, and how long:"},
 		{Key: "Graph", Title: "Meta's Graph API:"},
 		{Key: "Log", Title: "Logging:"},
 	}

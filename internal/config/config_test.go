@@ -82,7 +82,9 @@ func TestEverySettingFromTheEnvironment(t *testing.T) {
 		"WAYPOST_EGRESS_PROXY": "http://x", "WAYPOST_EGRESS_LOCAL_ADDR": "192.0.2.1", "WAYPOST_IN_FLIGHT": "1",
 		"WAYPOST_FAST_SLOTS": "2", "WAYPOST_SLOW_SLOTS": "3", "WAYPOST_GRAPH_URL": "http://g",
 		"WAYPOST_ALERT_PHONE_NUMBER_ID": "1", "WAYPOST_ALERT_TOKEN": "a", "WAYPOST_ALERT_TEMPLATE": "n",
-		"WAYPOST_LOG": "debug", "WAYPOST_LOG_FORMAT": "json",
+		"WAYPOST_LOG": "debug", "WAYPOST_LOG_FORMAT": "json", "WAYPOST_MEMORY": "2G", "WAYPOST_INGEST_MEMORY": "96M",
+		"WAYPOST_RETAIN_BODIES": "1d", "WAYPOST_RETAIN_ATTEMPTS": "2d", "WAYPOST_RETAIN_EVENTS": "3d",
+		"WAYPOST_RETAIN_DEDUPE": "10d", "WAYPOST_RETAIN_AUDIT": "forever", "WAYPOST_DISK_LIMIT": "5G",
 	})
 	want := Config{
 		Listen: ":9", Data: "/d", Database: "postgres://u:p@h/n", AdminToken: "t", SecretKey: "k", PublicURL: "https://p",
@@ -93,6 +95,9 @@ func TestEverySettingFromTheEnvironment(t *testing.T) {
 		EgressCA:    "ca", EgressProxy: "http://x", EgressLocalAddr: netip.MustParseAddr("192.0.2.1"),
 		InFlight: 1, FastSlots: 2, SlowSlots: 3, GraphURL: "http://g",
 		AlertPhoneNumberID: "1", AlertToken: "a", AlertTemplate: "n", Log: "debug", LogFormat: "json",
+		Memory: 2 << 30, IngestMemory: 96 << 20,
+		RetainBodies: Age(day), RetainAttempts: 2 * Age(day), RetainEvents: 3 * Age(day), RetainDedupe: 10 * Age(day),
+		DiskLimit: 5 << 30,
 	}
 	if diff := cmp.Diff(want, c, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" || len(faults) > 0 {
 		t.Errorf("(-want +got):\n%s\nfaults %q", diff, faults)
@@ -269,6 +274,8 @@ func TestCheck(t *testing.T) {
 		{"a CA file without certificate", func(c *Config) { c.EgressCA = os.DevNull }, "no certificate"},
 		{"zero slots", func(c *Config) { c.FastSlots = 0 }, "--fast-slots"},
 		{"no time to stop", func(c *Config) { c.ShutdownTimeout = -1 }, "--shutdown-timeout"},
+		{"hardly any memory", func(c *Config) { c.Memory = 1 << 20 }, "--memory"},
+		{"less than one request needs", func(c *Config) { c.IngestMemory = 4 << 20 }, "--ingest-memory"},
 		{"half an alert", func(c *Config) { c.AlertToken = "s3cret" }, "--alert-token"},
 		{"a level", func(c *Config) { c.Log = "loud" }, "--log ($WAYPOST_LOG)"},
 		{"a form", func(c *Config) { c.LogFormat = "xml" }, "--log-format"},

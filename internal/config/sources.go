@@ -188,6 +188,10 @@ func explain(flag *kong.Flag, text string, err error) string {
 		return fmt.Sprintf("%q is not a whole number", text)
 	case time.Duration:
 		return fmt.Sprintf("%q is not a duration: write it like 20s or 1m30s", text)
+	case Age:
+		return fmt.Sprintf("%q is not an age: write it like 90d or 36h, or forever", text)
+	case Size:
+		return fmt.Sprintf("%q is not a size: write it like 64M or 1.5G", text)
 	case netip.Addr:
 		return fmt.Sprintf("%q is not an IP address", text)
 	case []netip.Prefix:

@@ -116,9 +116,9 @@ func policy(d dialect.Dialect, ep *waypost.Endpoint) (p waypost.Policy, err erro
 // send makes the request and judges the answer.
 func (t *tenure) send(f *flight, ep *waypost.Endpoint, p waypost.Policy, hook dialect.Hook) try {
 	j := f.job
-	started := t.config.Now()
+	at, began := t.config.Now(), time.Now()
 	answer := t.exchange(ep, p, hook)
-	now := t.config.Now()
+	took, now := time.Since(began), t.now()
 	y := try{endpoint: ep}
 	if answer.Err != nil && t.attempts.Err() != nil {
 		answer = egress.Answer{Err: errCutShort, Reason: waypost.ReasonInternal, Address: answer.Address, Phases: answer.Phases}
@@ -133,8 +133,8 @@ func (t *tenure) send(f *flight, ep *waypost.Endpoint, p waypost.Policy, hook di
 	y.attempt = &waypost.Attempt{
 		Delivery: j.id(),
 		N:        j.owed.Attempts + 1,
-		At:       started,
-		Duration: now.Sub(started),
+		At:       at,
+		Duration: took,
 		Status:   answer.Status,
 		Outcome:  y.ruling.outcome,
 		Reason:   y.ruling.reason,
@@ -160,7 +160,7 @@ func (t *tenure) deleted(id waypost.EndpointID) bool {
 }
 
 var (
-	errCutShort = errors.New("cut short: the gateway is shutting down")
+	errCutShort = errors.New("cut short: this node had to let go of the delivery")
 	errPanicked = errors.New("a fault of the gateway; see its log")
 )
 

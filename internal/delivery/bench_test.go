@@ -32,9 +32,9 @@ func BenchmarkFromMemory(b *testing.B) {
 			}
 			ctx, stop := context.WithCancel(b.Context())
 			ended := make(chan error, 1)
-			go func() { ended <- engine.Run(ctx, 1) }()
-			for engine.Ready() != nil {
-				continue
+			go func() { ended <- engine.Run(ctx, 1, nil) }()
+			for settled := false; !settled; {
+				_, settled = engine.Members([]store.Member{{Node: 1}})
 			}
 			event := &waypost.Event{ID: 1, Body: make([]byte, 1500)}
 			owed := make([]store.Owed, 1)

@@ -17,20 +17,34 @@
 // delivery is never in two results that are not written yet: even a retry "at
 // once" starts after the attempt before it is on record.
 //
+// Several nodes work on one table. Each endpoint's limit of requests in flight is
+// divided among those whose lease is live (see cluster), so that it holds for all
+// of them together. A node without a share of an endpoint sends nothing to it and
+// keeps nothing of it in memory.
+//
+// An endpoint that is resumed gets its backlog at a pace that rises while all
+// goes well (see ramp), in the order that was asked for, and without what is
+// older than was asked for.
+//
 // What happens on failure. The store is down: results stay in memory and are
-// offered again, and when too many wait no new attempt starts. The lease is
-// lost: everything in memory is dropped, Run returns store.ErrLeaseLost, and
-// whoever holds a lease takes the work over; a delivery may be repeated, none
-// is lost. A receiver hangs: after half a second its requests count against a
-// budget of their own, so that the others do not wait for it. A receiver is
-// down: the breaker holds its lane and probes it now and then. A dialect
-// panics: that delivery is given up, visibly.
+// offered again, and when too many wait, or for too long, no new attempt starts.
+// The lease is lost: requests in flight get a moment to end, Run returns
+// store.ErrLeaseLost, and whoever holds a lease takes the work over; a delivery
+// may be repeated, none is lost. The results that could not be written are the
+// first thing that the next Run writes, as far as the deliveries are still to be
+// had. The wall clock is set: due times follow it forward and never back, and
+// what only measures how long something takes does not heed it. A receiver hangs:
+// after half a second its requests count against a budget of their own, so that
+// the others do not wait for it. A receiver is down: the breaker holds its lane
+// and probes it now and then, on one node. A dialect panics: that delivery is
+// given up, visibly.
 package delivery
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -102,7 +116,7 @@ type Config struct {
 
 // Limits bound what the engine uses. Zero members get their default.
 type Limits struct {
-	InFlight  int           // requests at a time to one endpoint; default 4
+	InFlight  int           // requests at a time to one endpoint that sets no limit of its own, over all nodes; default 4
 	FastSlots int           // requests at a time to endpoints that answer quickly; default 512
 	SlowSlots int           // requests at a time to those that do not; default 2048
 	SlowAfter time.Duration // a request older than this makes its endpoint slow; default 500 ms
@@ -111,14 +125,19 @@ type Limits struct {
 	Memory      int   // deliveries in memory; default 65536
 	MemoryBytes int64 // bytes of event bodies in memory; default 128 MiB
 
-	FlushEvery    time.Duration // how long a result waits to be written; default 50 ms
-	FlushAt       int           // results that are written without waiting, and at once; default 1024
-	MaxUnrecorded int           // results not written at which no new attempt starts; default 8192
+	FlushEvery       time.Duration // how long a result waits to be written; default 50 ms
+	FlushAt          int           // results that are written without waiting, and at once; default 1024
+	MaxUnrecorded    int           // results not written at which no new attempt starts; default 8192
+	MaxUnrecordedFor time.Duration // no new attempt starts while none of them could be written for so long; default 1 s
+
+	RampRate int           // requests a second to an endpoint right after a resume, over all nodes; default 10
+	RampStep time.Duration // after each such time that goes well it is twice as many; default 2 s
 
 	InHandWait      time.Duration // retries due within this stay in memory; default 1 s
 	Backstop        time.Duration // time between looks at Queue.Due; default 5 s
 	ExpireEvery     time.Duration // time between looks for what waits too long without a URL; default 1 min
 	ShutdownTimeout time.Duration // default 10 s
+	LostTimeout     time.Duration // how long requests in flight may go on when the lease is lost; default 500 ms
 }
 
 func (l *Limits) setDefaults() {
@@ -132,10 +151,14 @@ func (l *Limits) setDefaults() {
 	setDefault(&l.FlushEvery, 50*time.Millisecond)
 	setDefault(&l.FlushAt, 1024)
 	setDefault(&l.MaxUnrecorded, 8192)
+	setDefault(&l.MaxUnrecordedFor, time.Second)
+	setDefault(&l.RampRate, 10)
+	setDefault(&l.RampStep, 2*time.Second)
 	setDefault(&l.InHandWait, time.Second)
 	setDefault(&l.Backstop, 5*time.Second)
 	setDefault(&l.ExpireEvery, time.Minute)
 	setDefault(&l.ShutdownTimeout, 10*time.Second)
+	setDefault(&l.LostTimeout, 500*time.Millisecond)
 }
 
 func setDefault[T int | int64 | time.Duration](value *T, fallback T) {
@@ -146,8 +169,11 @@ func setDefault[T int | int64 | time.Duration](value *T, fallback T) {
 
 // Engine delivers. Its methods are safe for concurrent use.
 type Engine struct {
-	config Config
-	tenure atomic.Pointer[tenure] // nil while it does not run
+	config  Config
+	clock   clock
+	running sync.Mutex
+	carried *[]store.Result        // what a tenure that lost its lease could not write; nil: the last one did not lose it. Guarded by running
+	tenure  atomic.Pointer[tenure] // nil while it does not run
 }
 
 // New makes an engine that does nothing until Run.
@@ -164,7 +190,7 @@ func New(c Config) *Engine {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Engine{config: c}
+	return &Engine{config: c, clock: clock{wall: c.Now}}
 }
 
 // nobody is the Observer where there is none.
@@ -173,28 +199,49 @@ type nobody struct{}
 func (nobody) Attempted(string, waypost.Outcome, waypost.Reason, time.Duration) {}
 func (nobody) Lost(int)                                                         {}
 
-// Run delivers under the lease of node. When ctx ends it lets requests in
-// flight finish, hands back the rest, and returns nil within
-// Limits.ShutdownTimeout. When the lease is lost (told by the store, or as the
-// cause of ctx's end) it drops everything and returns store.ErrLeaseLost; the
-// caller joins again and calls Run with the new id.
-func (e *Engine) Run(ctx context.Context, node waypost.NodeID) error {
-	t := newTenure(&e.config, node)
-	if !e.tenure.CompareAndSwap(nil, t) {
+// Run delivers under the lease of node, from when Members lists it. When ctx
+// ends it lets requests in flight finish, hands back the rest, and returns nil
+// within Limits.ShutdownTimeout. When the lease is lost (told by the store, or by
+// lost being closed) it ends what is in flight within Limits.LostTimeout, drops
+// the rest and returns store.ErrLeaseLost; the caller gives the old lease up for
+// good, joins again and calls Run with the new id.
+func (e *Engine) Run(ctx context.Context, node waypost.NodeID, lost <-chan struct{}) error {
+	if !e.running.TryLock() {
 		return errors.New("run delivery engine: it is running already")
 	}
-	defer e.tenure.Store(nil)
-	return t.run(ctx)
+	defer e.running.Unlock()
+	t := newTenure(&e.config, &e.clock, node, e.carried)
+	e.carried = nil
+	e.tenure.Store(t)
+	err := t.run(ctx, lost)
+	e.tenure.Store(nil)
+	if errors.Is(err, store.ErrLeaseLost) {
+		carried := t.unwritten()
+		e.carried = &carried
+	}
+	return err
+}
+
+// Members tells which nodes hold a lease. It gives the newest of them that is
+// counted in whatever is sent from here on and of which nothing more is in flight
+// than that allows, and whether that settles it: if not, some request has to end
+// first, or other nodes have to make room for this one, and the caller asks again
+// soon.
+func (e *Engine) Members(members []store.Member) (seen waypost.NodeID, settled bool) {
+	if t := e.tenure.Load(); t != nil {
+		return t.members(members)
+	}
+	return 0, false
 }
 
 // Reserve is asked before a delivery is accepted: where does it begin? If in
 // hand, Start or Unreserve must follow. If not, the row belongs in nobody's
 // hand, and Wake must follow.
 func (e *Engine) Reserve(endpoint waypost.EndpointID) store.Place {
-	if t := e.tenure.Load(); t != nil && t.reserve(endpoint) {
-		return store.InHand
+	if t := e.tenure.Load(); t != nil {
+		return t.reserve(endpoint)
 	}
-	return store.InTable
+	return store.Elsewhere
 }
 
 // Unreserve takes a reservation back: the accept failed or was a duplicate.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -22,7 +23,9 @@ import (
 type table struct {
 	tb        testing.TB
 	mu        sync.Mutex
-	node      waypost.NodeID // the one with a lease
+	node      waypost.NodeID            // the one with a lease
+	leases    map[waypost.NodeID]*lease // where there are several
+	lastNode  waypost.NodeID
 	rows      map[waypost.DeliveryID]*row
 	done      map[waypost.DeliveryID]waypost.Reason // "": delivered
 	attempts  map[waypost.DeliveryID][]waypost.Attempt
@@ -30,8 +33,79 @@ type table struct {
 	poison    waypost.DeliveryID // Settle fails with an unclassed error while a batch holds its details
 	onTake    func(limit int)
 	taken     int
+	drops     int
 	nextEvent waypost.EventID
 	waiting   map[waypost.DeliveryID][]waypost.DeliveryID // by what is waited for
+	wall      func() time.Time
+}
+
+// lease is one of several, by bubble time.
+type lease struct {
+	until time.Time
+	seen  waypost.NodeID
+}
+
+func (q *table) live(node waypost.NodeID) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.holds(node)
+}
+
+func (q *table) holds(node waypost.NodeID) bool {
+	l := q.leases[node]
+	return node == q.node || l != nil && time.Now().Before(l.until)
+}
+
+// joinAs adds a node.
+func (q *table) joinAs(ttl time.Duration) (id waypost.NodeID, slot int) {
+	q.adopt()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lastNode++
+	q.leases[q.lastNode] = &lease{until: time.Now().Add(ttl)}
+	return q.lastNode, int(q.lastNode % 1024)
+}
+
+func (q *table) renew(id waypost.NodeID, ttl time.Duration, seen waypost.NodeID) ([]store.Member, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.holds(id) {
+		return nil, store.ErrLeaseLost
+	}
+	*q.leases[id] = lease{until: time.Now().Add(ttl), seen: seen}
+	var members []store.Member
+	for node, l := range q.leases {
+		if q.holds(node) {
+			members = append(members, store.Member{Node: node, Seen: l.seen})
+		}
+	}
+	slices.SortFunc(members, func(a, b store.Member) int { return cmp.Compare(a.Node, b.Node) })
+	return members, nil
+}
+
+func (q *table) leave(id waypost.NodeID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.leases, id)
+	q.free(func(node waypost.NodeID) bool { return node == id })
+}
+
+func (q *table) adopt() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	maps.DeleteFunc(q.leases, func(id waypost.NodeID, _ *lease) bool { return !q.holds(id) })
+	return q.free(func(node waypost.NodeID) bool { return q.leases[node] == nil })
+}
+
+// free makes due what is in the hands of nodes.
+func (q *table) free(of func(waypost.NodeID) bool) (n int) {
+	for _, r := range q.rows {
+		if r.node != 0 && of(r.node) {
+			r.node, r.due = 0, q.wall()
+			n++
+		}
+	}
+	return n
 }
 
 type row struct {
@@ -45,7 +119,7 @@ type row struct {
 func newTable(tb testing.TB) *table {
 	tb.Helper()
 	return &table{
-		tb: tb, node: 1,
+		tb: tb, node: 1, wall: time.Now,
 		rows:     map[waypost.DeliveryID]*row{},
 		done:     map[waypost.DeliveryID]waypost.Reason{},
 		attempts: map[waypost.DeliveryID][]waypost.Attempt{},
@@ -53,7 +127,7 @@ func newTable(tb testing.TB) *table {
 	}
 }
 
-func (q *table) Take(_ context.Context, node waypost.NodeID, endpoint waypost.EndpointID, now time.Time, limit int, _ store.Order) ([]store.Owed, error) {
+func (q *table) Take(_ context.Context, node waypost.NodeID, endpoint waypost.EndpointID, now time.Time, limit int, order store.Order) ([]store.Owed, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err := q.refuses(node); err != nil {
@@ -69,6 +143,9 @@ func (q *table) Take(_ context.Context, node waypost.NodeID, endpoint waypost.En
 		}
 	}
 	slices.SortFunc(due, func(a, b waypost.DeliveryID) int {
+		if order == store.NewestEvent {
+			return cmp.Compare(b.Event, a.Event)
+		}
 		return cmp.Or(q.rows[a].due.Compare(q.rows[b].due), cmp.Compare(a.Event, b.Event))
 	})
 	var owed []store.Owed
@@ -85,7 +162,7 @@ func (q *table) refuses(node waypost.NodeID) error {
 	if q.down != nil {
 		return q.down
 	}
-	if node != q.node {
+	if !q.holds(node) {
 		return store.ErrLeaseLost
 	}
 	return nil
@@ -129,7 +206,13 @@ func (q *table) Settle(_ context.Context, node waypost.NodeID, results []store.R
 	}
 	for i, r := range results {
 		in := q.rows[r.Delivery]
-		if in == nil || in.node != node {
+		if r.Earlier {
+			if in == nil || in.node != 0 || in.attempts != r.Attempt.N-1 {
+				settled.Lost = append(settled.Lost, i)
+				continue
+			}
+			r.InHand = false
+		} else if in == nil || in.node != node {
 			settled.Lost = append(settled.Lost, i)
 			continue
 		}
@@ -161,7 +244,7 @@ func (q *table) settle(in *row, r *store.Result, settled *store.Settled) {
 	for _, waiting := range q.waiting[id] {
 		w := q.rows[waiting]
 		if r.Next == store.NextDelivered {
-			w.after, w.due = 0, time.Now()
+			w.after, w.due = 0, q.wall()
 			settled.Released = append(settled.Released, waiting.Endpoint)
 		} else {
 			q.done[waiting] = waypost.ReasonMainFailed
@@ -177,6 +260,7 @@ func (q *table) Drop(_ context.Context, endpoint waypost.EndpointID, before wayp
 		return 0, q.down
 	}
 	n := 0
+	q.drops++
 	for id, r := range q.rows {
 		if id.Endpoint == endpoint && r.node == 0 && id.Event < before && n < limit {
 			q.done[id] = reason
@@ -192,11 +276,7 @@ func (q *table) join() waypost.NodeID {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.node++
-	for _, r := range q.rows {
-		if r.node != 0 {
-			r.node, r.due = 0, time.Now()
-		}
-	}
+	q.free(func(waypost.NodeID) bool { return true })
 	return q.node
 }
 
@@ -204,10 +284,28 @@ func (q *table) join() waypost.NodeID {
 func (q *table) insert(endpoint waypost.EndpointID, node waypost.NodeID) *waypost.Event {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.nextEvent = max(q.nextEvent+1, waypost.FirstEventID(time.Now()))
+	q.nextEvent = max(q.nextEvent+1, waypost.FirstEventID(q.wall()))
 	event := &waypost.Event{ID: q.nextEvent, Type: "whatsapp.message.text", Body: []byte(`{"text":"hello"}`)}
-	q.rows[waypost.DeliveryID{Event: event.ID, Endpoint: endpoint}] = &row{event: event, node: node, due: time.Now()}
+	q.rows[waypost.DeliveryID{Event: event.ID, Endpoint: endpoint}] = &row{event: event, node: node, due: q.wall()}
 	return event
+}
+
+// insertEvent makes a delivery of a known event, due now and in nobody's hand.
+func (q *table) insertEvent(event *waypost.Event, endpoint waypost.EndpointID) waypost.DeliveryID {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	id := waypost.DeliveryID{Event: event.ID, Endpoint: endpoint}
+	delete(q.done, id)
+	q.rows[id] = &row{event: event, due: q.wall(), attempts: len(q.attempts[id])}
+	return id
+}
+
+// end tells how a delivery ended.
+func (q *table) end(id waypost.DeliveryID) (reason waypost.Reason, ended bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	reason, ended = q.done[id]
+	return reason, ended
 }
 
 // insertAfter makes a delivery that waits for the one to main.
@@ -259,6 +357,24 @@ func (q *table) history(id waypost.DeliveryID) []waypost.Attempt {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return slices.Clone(q.attempts[id])
+}
+
+// made counts the attempts on record, by endpoint.
+func (q *table) made() map[waypost.EndpointID]int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	made := map[waypost.EndpointID]int{}
+	for id, attempts := range q.attempts {
+		made[id.Endpoint] += len(attempts)
+	}
+	return made
+}
+
+// dropped is how often Drop was called.
+func (q *table) dropped() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.drops
 }
 
 var errDown = waypost.Errorf(waypost.KindUnavailable, "the database can't be reached")
@@ -351,7 +467,8 @@ type world struct {
 	dialect plain
 	engine  *Engine
 	config  Config
-	stop    context.CancelCauseFunc
+	stop    context.CancelFunc
+	lost    chan struct{}
 	ended   chan error
 
 	mu     sync.Mutex
@@ -389,23 +506,31 @@ func newWorld(tb testing.TB, edit func(*Config)) *world {
 
 // run starts the engine as the node that has the lease.
 func (w *world) run() {
-	ctx, stop := context.WithCancelCause(context.Background())
-	w.stop, w.ended = stop, make(chan error, 1)
+	ctx, stop := context.WithCancel(context.Background())
+	w.stop, w.lost, w.ended = stop, make(chan struct{}), make(chan error, 1)
 	node := w.table.node
-	go func() { w.ended <- w.engine.Run(ctx, node) }()
+	go func() { w.ended <- w.engine.Run(ctx, node, w.lost) }()
+	synctest.Wait()
+	w.engine.Members([]store.Member{{Node: node}})
 	synctest.Wait()
 }
 
 // end stops the engine and gives what Run returned.
-func (w *world) end(cause error) error {
-	w.stop(cause)
+func (w *world) end() error {
+	w.stop()
+	return <-w.ended
+}
+
+// lose takes the lease away and gives what Run returned.
+func (w *world) lose() error {
+	close(w.lost)
 	return <-w.ended
 }
 
 // shut stops the engine in good order.
 func (w *world) shut() {
 	w.tb.Helper()
-	if err := w.end(nil); err != nil {
+	if err := w.end(); err != nil {
 		w.tb.Error(err)
 	}
 }
@@ -450,6 +575,16 @@ func (w *world) accept(endpoint waypost.EndpointID) waypost.DeliveryID {
 		w.engine.Wake(endpoint)
 	}
 	return waypost.DeliveryID{Event: event.ID, Endpoint: endpoint}
+}
+
+// byURL answers one URL in one way and all others in another.
+func byURL(url string, one, others func(context.Context, egress.Request) egress.Answer) func(context.Context, egress.Request) egress.Answer {
+	return func(ctx context.Context, r egress.Request) egress.Answer {
+		if r.URL == url {
+			return one(ctx, r)
+		}
+		return others(ctx, r)
+	}
 }
 
 func status(code int) func(context.Context, egress.Request) egress.Answer {

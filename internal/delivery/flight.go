@@ -13,7 +13,7 @@ type flight struct {
 	job     *job
 	class   class // the slot it has
 	probe   bool
-	started time.Time
+	started time.Time // by the wall clock
 	ager    *time.Timer
 	landed  bool
 }
@@ -59,17 +59,14 @@ func (t *tenure) work(s sortie) {
 // none, or it must wait. A lane that waits for a slot or for results to be
 // written is called by serve.
 func (t *tenure) begin(l *lane) *flight {
-	if t.phase != working || l.ready.len() == 0 {
+	if t.phase != working || l.ready.len() == 0 || len(l.flights) >= l.width() {
 		return nil
 	}
-	window := l.window
-	if l.gate == probing {
-		window = 1
-		if t.config.Now().Before(l.breaker.probeAt) {
-			return nil
-		}
-	}
-	if l.gate != open && l.gate != probing || len(l.flights) >= window {
+	now := t.now()
+	switch {
+	case l.gate == probing && now.Before(l.breaker.probeAt):
+		return nil
+	case l.gate == open && l.ramp.holds(now):
 		return nil
 	}
 	c := fast
@@ -81,6 +78,7 @@ func (t *tenure) begin(l *lane) *flight {
 		return nil
 	}
 	t.slots.used[c]++
+	l.ramp.started(now, l.share, l.limit)
 	f := &flight{job: l.ready.pop(), class: c, probe: l.gate == probing, started: t.config.Now()}
 	if c == fast {
 		f.ager = time.AfterFunc(t.config.Limits.SlowAfter, func() { t.age(l, f) })
@@ -91,19 +89,21 @@ func (t *tenure) begin(l *lane) *flight {
 
 // serve gives free slots to the lanes that wait for one, one each in turn.
 func (t *tenure) serve() {
+	if t.ended() {
+		return
+	}
 	for _, c := range []class{fast, slow} {
 		queue := &t.slots.waiting[c]
 		for queue.len() > 0 && t.slots.free(c) && !t.full() {
 			l := queue.pop()
 			l.waiting = false
-			f := t.begin(l)
-			if f == nil {
-				continue
+			if f := t.begin(l); f != nil {
+				t.launch(sortie{l, f})
+				if l.ready.len() > 0 {
+					t.slots.enqueue(c, l)
+				}
 			}
-			t.launch(sortie{l, f})
-			if l.ready.len() > 0 {
-				t.slots.enqueue(c, l)
-			}
+			t.arm(l, t.now())
 		}
 	}
 }
@@ -113,7 +113,7 @@ func (t *tenure) serve() {
 func (t *tenure) age(l *lane, f *flight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if f.landed || t.phase == over {
+	if f.landed || t.ended() {
 		return
 	}
 	f.class = slow
@@ -141,14 +141,21 @@ func (t *tenure) land(l *lane, f *flight, y try) *flight {
 	}
 	l.flights = slices.DeleteFunc(l.flights, func(other *flight) bool { return other == f })
 	t.slots.used[f.class]--
-	if t.phase == over {
+	now := t.now()
+	if t.ended() {
+		if y.attempt != nil {
+			t.book(l, f.job, &y, now)
+		}
+		t.checkDrained()
 		return nil
 	}
-	now := t.config.Now()
 	l.used = now
-	if y.held {
+	switch {
+	case y.held && f.job.skipped:
+		t.giveUp(l, f.job, waypost.ReasonSkipped)
+	case y.held:
 		l.ready.push(f.job) // turn does with it what the gate says
-	} else {
+	default:
 		if y.attempt != nil {
 			t.learn(l, f, &y, now)
 		}
@@ -178,6 +185,11 @@ func (t *tenure) book(l *lane, j *job, y *try, now time.Time) {
 			e.result.Reason = waypost.ReasonEndpointDeleted
 		}
 	case waypost.OutcomeRetry:
+		if j.skipped {
+			y.attempt.Outcome = waypost.OutcomeExhausted
+			e.result.Next, e.result.Reason = store.NextExhausted, waypost.ReasonSkipped
+			break
+		}
 		e.result.Next = store.NextRetry
 		e.result.At = r.at
 		soon := r.at.Sub(now) <= t.config.Limits.InHandWait

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -29,8 +30,9 @@ const (
 
 // job is a delivery in memory, and so in this node's hand.
 type job struct {
-	owed store.Owed
-	due  time.Time
+	owed    store.Owed
+	due     time.Time
+	skipped bool // it is to end, unless the attempt under way is received
 }
 
 func (j *job) id() waypost.DeliveryID {
@@ -41,11 +43,12 @@ func (j *job) id() waypost.DeliveryID {
 type gate uint8
 
 const (
-	unseen  gate = iota // a new lane
-	open                // send
-	probing             // tripped: send one now and then
-	held                // paused, disabled, no URL: send nothing, keep nothing in memory
-	gone                // deleted: give up everything
+	unseen    gate = iota // a new lane
+	open                  // send
+	probing               // tripped: send one now and then
+	elsewhere             // open or probing, but other nodes have all of the limit: as if held
+	held                  // paused, disabled, no URL: send nothing, keep nothing in memory
+	gone                  // deleted: give up everything
 )
 
 // lane is the work of one endpoint. All of it is guarded by tenure.mu.
@@ -53,7 +56,10 @@ type lane struct {
 	id       waypost.EndpointID
 	gate     gate
 	retired  bool
-	window   int // requests that may be in flight; below the limit after a resume
+	limit    int // requests that may be in flight, over all nodes
+	share    int // of the limit
+	window   int // requests that may be in flight while it grows after a resume; 0: it does not limit
+	ramp     ramp
 	held     int // deliveries in memory: ready, later, in flight, and those whose attempt is not on record yet
 	reserved int
 	started  bool // by Start, and not looked at yet
@@ -61,6 +67,11 @@ type lane struct {
 	later    []*job // retries in hand, soonest first
 	flights  []*flight
 	waiting  bool // for a slot
+
+	toldAt  time.Time       // when other nodes were last asked for help
+	order   store.Order     // in which the table is to hand out
+	skip    waypost.EventID // what is older does not go out any more
+	skimmed waypost.EventID // such as it was when memory was last searched for it
 
 	// What is known of the table.
 	dues      []time.Time // when deliveries in nobody's hand are due, soonest first
@@ -79,7 +90,7 @@ type lane struct {
 	breaker breaker
 	own     *ownState
 
-	unknownSince time.Time
+	unknownSince time.Time // by a clock that nobody sets: much would be given up for nothing
 	timer        *time.Timer
 	timerAt      time.Time
 }
@@ -95,6 +106,19 @@ type ownState struct {
 
 // occupied is the deliveries that have, or may soon have, a place in memory.
 func (l *lane) occupied() int { return l.held + l.reserved + l.taking }
+
+// width is how many requests this node may have in flight.
+func (l *lane) width() int {
+	switch {
+	case l.gate == open && l.window == 0:
+		return l.share
+	case l.gate == open:
+		return min(l.window, l.share)
+	case l.gate == probing:
+		return min(1, l.share)
+	}
+	return 0
+}
 
 // note remembers that a delivery in nobody's hand is due at the time.
 func (l *lane) note(at, now time.Time) {
@@ -166,18 +190,22 @@ func (l *lane) state(ep *waypost.Endpoint, now time.Time) waypost.EndpointState 
 }
 
 // remembers tells that the lane has learnt something worth keeping while idle.
-func (l *lane) remembers(c *Config, now time.Time) bool {
+func (l *lane) remembers(now time.Time) bool {
 	idle := now.Sub(l.used)
 	return l.gate == probing ||
 		l.breaker.failures > 0 && idle < memoryOfFailure ||
-		(l.slow || l.window < c.Limits.InFlight) && idle < memoryOfPace
+		(l.slow || l.window > 0) && idle < memoryOfPace
 }
 
 // lane finds or makes the lane of an endpoint.
 func (t *tenure) lane(id waypost.EndpointID) *lane {
 	l := t.lanes[id]
 	if l == nil {
-		l = &lane{id: id, window: t.config.Limits.InFlight}
+		l = &lane{id: id}
+		if t.heldIdle[id] {
+			l.gate = held
+			delete(t.heldIdle, id)
+		}
 		t.lanes[id] = l
 	}
 	return l
@@ -187,33 +215,35 @@ func (t *tenure) lane(id waypost.EndpointID) *lane {
 // It is called after every change that could matter to the lane, and calling it
 // once too often does no harm.
 func (t *tenure) turn(l *lane) {
-	if l.retired || t.phase == over {
+	if l.retired || t.ended() {
 		return
 	}
-	now := t.config.Now()
+	now := t.now()
 	t.pass(l, t.look(l, now), now)
+	t.skim(l)
 	switch {
 	case t.phase == draining:
 		t.shed(l, 0)
 	case l.gate == open:
 		l.ripen(now)
-		if l.slow {
-			t.shed(l, t.depth(l))
-		}
+		t.shed(l, t.depth(l))
 		t.pump(l)
 	case l.gate == probing && !now.Before(l.breaker.probeAt):
 		l.ripen(now)
 		t.shed(l, 1)
 		t.pump(l)
 	case l.gate == gone:
-		t.giveUp(l)
+		t.giveUpAll(l, waypost.ReasonEndpointDeleted, math.MaxInt64)
 	default:
 		t.shed(l, 0)
 	}
-	if l.gate == held || l.gate == gone {
+	if l.gate != open && l.gate != probing {
 		l.dues = nil
 	}
 	t.sendErrand(l, now)
+	if l.gate == open && l.ready.len() == 0 && !l.backlogged(now) && !l.queued && !l.busy {
+		l.ramp = ramp{} // nothing is left of the backlog
+	}
 	t.arm(l, now)
 }
 
@@ -223,25 +253,52 @@ func (t *tenure) look(l *lane, now time.Time) gate {
 	if ep == nil {
 		l.own = nil
 		if l.unknownSince.IsZero() {
-			l.unknownSince = now
+			l.unknownSince = time.Now()
 		}
-		if now.Sub(l.unknownSince) < unknownGrace {
+		if time.Since(l.unknownSince) < unknownGrace {
 			return held
 		}
 		return gone
 	}
 	l.unknownSince = time.Time{}
-	switch state := l.state(ep, now); {
+	state := l.state(ep, now)
+	l.heed(ep)
+	l.limit = t.limit(ep, state)
+	l.share = t.cluster.share(l.id, l.limit)
+	switch {
 	case !ep.DeletedAt.IsZero():
 		return gone
 	case !t.sendable(ep):
 		return held
-	case state == waypost.EndpointActive:
-		return open
+	case state != waypost.EndpointActive && state != waypost.EndpointTripped:
+		return held
+	case l.share == 0:
+		return elsewhere
 	case state == waypost.EndpointTripped:
 		return probing
 	}
-	return held
+	return open
+}
+
+// heed takes in what the last resume asked for.
+func (l *lane) heed(ep *waypost.Endpoint) {
+	l.skip = ep.SkipBefore
+	l.order = store.OldestDue
+	if ep.Drain == waypost.DrainNewest {
+		l.order = store.NewestEvent
+	}
+}
+
+// limit is how many requests to the endpoint may be in flight, over all nodes. A
+// probe is one request, so one node makes it.
+func (t *tenure) limit(ep *waypost.Endpoint, state waypost.EndpointState) int {
+	switch {
+	case state == waypost.EndpointTripped:
+		return 1
+	case ep.InFlight > 0:
+		return ep.InFlight
+	}
+	return t.config.Limits.InFlight
 }
 
 // sendable tells whether there is an endpoint, somewhere to send to, and a
@@ -256,30 +313,43 @@ func (t *tenure) pass(l *lane, to gate, now time.Time) {
 	if l.gate = to; from == to {
 		return
 	}
+	l.ramp = ramp{}
 	switch to {
 	case open:
-		if from != unseen {
+		if from != unseen && from != elsewhere { // it is resumed: begin slowly
 			l.breaker.reset()
 			l.window = 1
-			l.note(now, now)
-			l.blind = true
+			l.ramp.begin(&t.config.Limits, now)
 		}
 	case probing:
 		l.breaker.open(&t.config.Breaker, now)
-		if from != unseen {
-			l.note(now, now)
-			l.blind = true
-		}
 	case gone:
 		l.drop = true
-	case held, unseen:
+	case elsewhere, held, unseen:
+	}
+	if from != unseen && (to == open || to == probing) {
+		l.search(now)
 	}
 }
 
-// depth is how many deliveries of the lane may be in memory.
+// search makes the lane ask the table for whatever there is.
+func (l *lane) search(now time.Time) {
+	l.note(now, now)
+	l.blind = true
+}
+
+// depth is how many deliveries of the lane may be in memory: of what several
+// nodes share, and of what goes out slowly, not much more than it will have use
+// for soon.
 func (t *tenure) depth(l *lane) int {
-	if l.slow {
-		return slowDepth * t.config.Limits.InFlight
+	few := slowDepth * max(l.share, 1)
+	switch {
+	case l.slow:
+		return few
+	case l.ramp.on():
+		return min(max(few, l.ramp.ahead(&t.config.Limits, l.share, l.limit)), t.config.Limits.LaneMemory)
+	case l.share < l.limit:
+		return max(few, t.config.Limits.LaneMemory*l.share/l.limit)
 	}
 	return t.config.Limits.LaneMemory
 }
@@ -304,18 +374,47 @@ func (t *tenure) handBack(l *lane, j *job) {
 	}})
 }
 
-// giveUp ends what waits in memory for a deleted endpoint.
-func (t *tenure) giveUp(l *lane) {
-	jobs := slices.Clone(l.later)
-	l.later = nil
-	for l.ready.len() > 0 {
-		jobs = append(jobs, l.ready.pop())
+// giveUpAll ends what waits in memory, of events before the given one.
+func (t *tenure) giveUpAll(l *lane, reason waypost.Reason, before waypost.EventID) {
+	old := func(j *job) bool {
+		if j.owed.Event.ID >= before {
+			return false
+		}
+		t.giveUp(l, j, reason)
+		return true
 	}
-	for _, j := range jobs {
-		t.forget(l, j)
-		t.record(entry{result: store.Result{
-			Delivery: j.id(), Next: store.NextExhausted, Step: j.owed.Step, Reason: waypost.ReasonEndpointDeleted,
-		}})
+	l.later = slices.DeleteFunc(l.later, old)
+	for range l.ready.len() {
+		if j := l.ready.pop(); !old(j) {
+			l.ready.push(j)
+		}
+	}
+}
+
+// giveUp ends a delivery in memory without an attempt.
+func (t *tenure) giveUp(l *lane, j *job, reason waypost.Reason) {
+	t.forget(l, j)
+	t.record(entry{result: store.Result{
+		Delivery: j.id(), Next: store.NextExhausted, Step: j.owed.Step, Reason: reason,
+	}})
+}
+
+// skim gives up what is in memory and too old for what the last resume asked for,
+// once: what is taken later was made due by hand.
+func (t *tenure) skim(l *lane) {
+	if l.skip <= l.skimmed || l.gate != open && l.gate != probing {
+		return
+	}
+	l.skimmed = l.skip
+	t.giveUpAll(l, waypost.ReasonSkipped, l.skip)
+	mark := func(j *job) { j.skipped = j.skipped || j.owed.Event.ID < l.skip }
+	for _, f := range l.flights {
+		mark(f.job)
+	}
+	for i := range t.recorder.pending {
+		if e := &t.recorder.pending[i]; e.lane == l {
+			mark(e.job)
+		}
 	}
 }
 
@@ -390,6 +489,9 @@ func (t *tenure) nextTurn(l *lane, now time.Time) time.Time {
 	if len(l.later) > 0 {
 		consider(l.later[0].due)
 	}
+	if l.ready.len() > 0 && l.gate == open && l.ramp.on() {
+		consider(l.ramp.next)
+	}
 	if l.ready.len() > 0 && l.gate == probing {
 		consider(l.breaker.probeAt)
 	}
@@ -407,7 +509,7 @@ func (t *tenure) nextTurn(l *lane, now time.Time) time.Time {
 		consider(l.own.until)
 	}
 	if !l.unknownSince.IsZero() {
-		consider(l.unknownSince.Add(unknownGrace))
+		consider(now.Add(unknownGrace - time.Since(l.unknownSince)))
 	}
 	return next
 }
@@ -422,7 +524,7 @@ func latest(a, b time.Time) time.Time {
 // retire drops an idle lane from memory.
 func (t *tenure) retire(l *lane, now time.Time) {
 	if l.occupied() > 0 || l.queued || l.busy || l.drop || l.expire || l.own != nil ||
-		len(l.dues) > 0 || l.remembers(t.config, now) {
+		len(l.dues) > 0 || l.remembers(now) {
 		return
 	}
 	l.retired = true
@@ -430,4 +532,7 @@ func (t *tenure) retire(l *lane, now time.Time) {
 		l.timer.Stop()
 	}
 	delete(t.lanes, l.id)
+	if l.gate == held {
+		t.heldIdle[l.id] = true // for the ramp, should it be resumed
+	}
 }

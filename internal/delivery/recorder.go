@@ -19,7 +19,11 @@ const (
 // they came about. All of it but the channels is guarded by tenure.mu.
 type recorder struct {
 	pending []entry
-	batch   int // how many are written at a time; shrinks around one the store won't take
+	batch   int       // how many are written at a time; shrinks around one the store won't take
+	movedAt time.Time // when the first of them came, or some were last written
+
+	carried  int           // of them, from the tenure before
+	caughtUp chan struct{} // closed when there are none of those left
 
 	failingSince time.Time // zero while results can be written
 	some         chan struct{}
@@ -35,18 +39,50 @@ type entry struct {
 	job    *job
 }
 
-func newRecorder() recorder {
-	return recorder{
-		some:   make(chan struct{}, 1),
-		enough: make(chan struct{}, 1),
-		hurry:  make(chan struct{}),
+func newRecorder(carried []store.Result) recorder {
+	r := recorder{
+		some:     make(chan struct{}, 1),
+		enough:   make(chan struct{}, 1),
+		hurry:    make(chan struct{}),
+		carried:  len(carried),
+		caughtUp: make(chan struct{}),
+		movedAt:  time.Now(),
 	}
+	for _, result := range carried {
+		r.pending = append(r.pending, entry{result: result})
+	}
+	if len(carried) > 0 {
+		signal(r.some)
+	} else {
+		close(r.caughtUp)
+	}
+	return r
 }
 
 func (r *recorder) unrecorded() int { return len(r.pending) }
 
-// full tells that no new attempt may start until some results are written.
-func (t *tenure) full() bool { return t.recorder.unrecorded() >= t.config.Limits.MaxUnrecorded }
+// full tells that no new attempt may start until some results are written: what
+// is sent in spite of that may have to be sent again.
+func (t *tenure) full() bool {
+	r, l := &t.recorder, &t.config.Limits
+	return r.unrecorded() >= l.MaxUnrecorded ||
+		r.unrecorded() > 0 && time.Since(r.movedAt) >= l.MaxUnrecordedFor+l.FlushEvery
+}
+
+// unwritten are the results that the tenure leaves behind, as the next one can
+// offer them.
+func (t *tenure) unwritten() []store.Result {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var left []store.Result
+	for _, e := range t.recorder.pending {
+		if e.result.Attempt != nil {
+			e.result.Earlier, e.result.InHand = true, false
+			left = append(left, e.result)
+		}
+	}
+	return left
+}
 
 // record takes a result to be written. The caller holds mu.
 func (t *tenure) record(e entry) {
@@ -54,6 +90,7 @@ func (t *tenure) record(e entry) {
 	r.pending = append(r.pending, e)
 	switch len(r.pending) {
 	case 1:
+		r.movedAt = time.Now()
 		signal(r.some)
 	case t.config.Limits.FlushAt:
 		signal(r.enough)
@@ -156,7 +193,7 @@ func (t *tenure) notWritten(batch []entry, err error) {
 	defer t.mu.Unlock()
 	r := &t.recorder
 	if r.failingSince.IsZero() {
-		r.failingSince = t.config.Now()
+		r.failingSince = time.Now()
 	}
 	if waypost.KindOf(err) == waypost.KindUnavailable || errors.Is(err, context.DeadlineExceeded) {
 		return
@@ -178,11 +215,10 @@ func (t *tenure) notWritten(batch []entry, err error) {
 func (t *tenure) written(batch []entry, settled store.Settled) (rest bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.phase == over {
-		return true
-	}
 	r := &t.recorder
 	r.pending = slices.Delete(r.pending, 0, len(batch))
+	r.movedAt = time.Now()
+	r.bring(batch)
 	r.batch = min(2*max(r.batch, 1), t.config.Limits.FlushAt)
 	r.failingSince = time.Time{}
 	t.countLost(batch, settled.Lost)
@@ -195,7 +231,7 @@ func (t *tenure) written(batch []entry, settled store.Settled) (rest bool) {
 		t.goOn(&batch[i], isLost)
 	}
 	for _, id := range settled.Released {
-		t.wakeLane(id, t.config.Now())
+		t.wakeLane(id, t.now())
 	}
 	t.serve()
 	t.checkDrained()
@@ -212,11 +248,29 @@ func (t *tenure) goOn(e *entry, lost bool) {
 	case e.job != nil && lost:
 		t.forget(e.lane, e.job)
 		t.turn(e.lane)
+	case e.job != nil && e.job.skipped:
+		t.giveUp(e.lane, e.job, waypost.ReasonSkipped)
+		t.turn(e.lane)
 	case e.job != nil:
 		e.lane.putOff(e.job)
 		t.turn(e.lane)
 	case e.result.Next == store.NextRetry && !lost:
 		t.wakeLane(e.result.Delivery.Endpoint, e.result.At)
+	}
+}
+
+// bring counts off the carried results that are done with.
+func (r *recorder) bring(batch []entry) {
+	if r.carried == 0 {
+		return
+	}
+	for i := range batch {
+		if batch[i].result.Earlier {
+			r.carried--
+		}
+	}
+	if r.carried == 0 {
+		close(r.caughtUp)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 
 // learn draws conclusions about the endpoint.
 func (t *tenure) learn(l *lane, f *flight, y *try, now time.Time) {
-	if now.Sub(f.started) >= t.config.Limits.SlowAfter {
+	if y.attempt.Duration >= t.config.Limits.SlowAfter {
 		l.slow, l.quick = true, 0
 	} else if l.slow {
 		if l.quick++; l.quick >= quickAnswers {
@@ -21,7 +21,10 @@ func (t *tenure) learn(l *lane, f *flight, y *try, now time.Time) {
 	}
 	switch {
 	case y.ruling.outcome == waypost.OutcomeDelivered:
-		l.window = min(2*l.window, t.config.Limits.InFlight)
+		if l.window *= 2; l.window >= l.share {
+			l.window = 0
+		}
+		l.ramp.succeeded(&t.config.Limits, now)
 		if l.gate == open {
 			l.breaker.reset()
 		} else if t.inState(l, now, waypost.EndpointTripped) {
@@ -32,6 +35,7 @@ func (t *tenure) learn(l *lane, f *flight, y *try, now time.Time) {
 			t.setState(l, waypost.EndpointDisabled, "the receiver answered 410 (gone)")
 		}
 	case l.gate == open && !y.ruling.blameless:
+		l.ramp.failed(&t.config.Limits, now)
 		if l.breaker.failed(&t.config.Breaker, f.job.id(), now) && t.inState(l, now, waypost.EndpointActive) {
 			t.setState(l, waypost.EndpointTripped, l.breaker.explain(y.ruling.reason, y.attempt.Status, now))
 		}
@@ -51,7 +55,7 @@ func (t *tenure) inState(l *lane, now time.Time, states ...waypost.EndpointState
 // soon as it is written.
 func (t *tenure) setState(l *lane, state waypost.EndpointState, reason string) {
 	ep := t.config.Directory.Endpoint(l.id)
-	now := t.config.Now()
+	now := t.now()
 	if own := l.own; own != nil && own.until.IsZero() { // it is being written; the writer sees the change
 		own.state, own.reason, own.seen = state, reason, ep
 	} else {
@@ -88,7 +92,7 @@ func (t *tenure) stateWritten(l *lane, own *ownState, state waypost.EndpointStat
 	if own.state != state {
 		return false
 	}
-	own.until = t.config.Now().Add(ownGrace)
+	own.until = t.now().Add(ownGrace)
 	t.turn(l)
 	return true
 }

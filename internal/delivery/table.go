@@ -25,13 +25,14 @@ const (
 // reason is set.
 type errand struct {
 	limit  int
+	order  store.Order
 	before waypost.EventID
 	reason waypost.Reason
 }
 
 // plan says what the lane has need of now, if anything.
 func (t *tenure) plan(l *lane, now time.Time) (errand, bool) {
-	if t.phase != working || l.busy || now.Before(l.tableFrom) {
+	if t.phase != working || !t.tableOpen || l.busy || now.Before(l.tableFrom) {
 		return errand{}, false
 	}
 	switch {
@@ -42,11 +43,15 @@ func (t *tenure) plan(l *lane, now time.Time) (errand, bool) {
 		return errand{limit: dropSize, before: before, reason: waypost.ReasonExpired}, ok
 	case !l.backlogged(now):
 		return errand{}, false
+	case l.gate != open && l.gate != probing:
+		return errand{}, false
+	case l.skip > t.skipped[l.id]:
+		return errand{limit: dropSize, before: l.skip, reason: waypost.ReasonSkipped}, true
 	case l.gate == open:
 		limit := t.page(l)
-		return errand{limit: limit}, limit > 0
+		return errand{limit: limit, order: l.order}, limit > 0
 	case l.gate == probing:
-		return errand{limit: 1}, l.occupied() == 0 && !now.Before(l.breaker.probeAt)
+		return errand{limit: 1, order: l.order}, l.occupied() == 0 && !now.Before(l.breaker.probeAt)
 	}
 	return errand{}, false
 }
@@ -59,7 +64,7 @@ func (t *tenure) page(l *lane) int {
 	if room < t.depth(l)/2 {
 		return 0
 	}
-	granted := max(t.memory.room(), t.config.Limits.InFlight-l.occupied())
+	granted := max(t.memory.room(), l.share-l.occupied())
 	return min(room, granted, pageSize)
 }
 
@@ -100,15 +105,15 @@ func (t *tenure) runErrands() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for {
-		for t.phase != over && t.errands.len() == 0 {
+		for !t.ended() && t.errands.len() == 0 {
 			t.errand.Wait()
 		}
-		if t.phase == over {
+		if t.ended() {
 			return
 		}
 		l := t.errands.pop()
 		l.queued = false
-		now := t.config.Now()
+		now := t.now()
 		if e, wanted := t.plan(l, now); wanted {
 			t.runErrand(l, e, now)
 		}
@@ -131,21 +136,27 @@ func (t *tenure) runErrand(l *lane, e errand, now time.Time) {
 	l.busy = false
 	t.busy--
 	l.taking = 0
-	if t.phase == over {
+	if t.ended() {
 		return
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		t.errandFailed(l, e, err)
 		return
-	case e.reason == waypost.ReasonEndpointDeleted:
-		l.drop = got >= e.limit
-	case e.reason == waypost.ReasonExpired:
-		l.expire = got >= e.limit
+	}
+	l.failures = 0
+	all := got < e.limit
+	switch e.reason {
+	case waypost.ReasonEndpointDeleted:
+		l.drop = !all
+	case waypost.ReasonExpired:
+		l.expire = !all
+	case waypost.ReasonSkipped:
+		if all {
+			t.skipped[l.id] = e.before
+		}
 	default:
 		t.taken(l, owed, e)
 	}
-	l.failures = 0
 }
 
 func (t *tenure) ask(id waypost.EndpointID, e errand, now time.Time) (owed []store.Owed, got int, err error) {
@@ -156,15 +167,14 @@ func (t *tenure) ask(id waypost.EndpointID, e errand, now time.Time) (owed []sto
 		}
 		return nil, got, err
 	}
-	owed, err = t.config.Queue.Take(t.table, t.node, id, now, e.limit, store.OldestDue)
+	owed, err = t.config.Queue.Take(t.table, t.node, id, now, e.limit, e.order)
 	return owed, len(owed), err
 }
 
 func (t *tenure) errandFailed(l *lane, e errand, err error) {
-	now := t.config.Now()
+	now := t.now()
 	if e.reason == "" {
-		l.note(now, now)
-		l.blind = true
+		l.search(now)
 	}
 	wait := min(minErrandWait<<min(l.failures, 8), maxErrandWait)
 	l.failures++
@@ -179,7 +189,7 @@ func (t *tenure) errandFailed(l *lane, e errand, err error) {
 
 // taken puts a page into the lane's memory.
 func (t *tenure) taken(l *lane, owed []store.Owed, e errand) {
-	now := t.config.Now()
+	now := t.now()
 	for _, o := range owed {
 		t.hold(l, o, now)
 	}
@@ -199,8 +209,8 @@ type scanner struct {
 	okAt time.Time
 }
 
-func newScanner(now time.Time) scanner {
-	return scanner{wanted: make(chan struct{}, 1), okAt: now}
+func newScanner() scanner {
+	return scanner{wanted: make(chan struct{}, 1), okAt: time.Now()}
 }
 
 // request asks for a look soon.
@@ -213,12 +223,14 @@ func (s *scanner) request() {
 
 func (t *tenure) runScanner() {
 	backstop := t.config.Limits.Backstop
+	if !t.regroup() || !t.pause(backstop, t.scanner.wanted) { // Members wants the first look
+		return
+	}
 	var expiredAt time.Time
 	for {
-		now := t.config.Now()
-		expire := now.Sub(expiredAt) >= t.config.Limits.ExpireEvery
+		expire := time.Since(expiredAt) >= t.config.Limits.ExpireEvery
 		if expire {
-			expiredAt = now
+			expiredAt = time.Now()
 		}
 		t.scan(expire)
 		t.sweep()
@@ -253,7 +265,7 @@ func (t *tenure) scan(expire bool) {
 		return
 	}
 	t.mu.Lock()
-	t.scanner.okAt = t.config.Now()
+	t.scanner.okAt = time.Now()
 	t.mu.Unlock()
 	for _, d := range due {
 		t.found(d, expire)
@@ -269,7 +281,7 @@ func (t *tenure) found(d store.Due, expire bool) {
 	l := t.lane(d.Endpoint)
 	l.drop = true // heeded only if the endpoint is gone
 	l.expire = expire
-	l.blind = l.blind || !l.knows(d.At, t.config.Now())
+	l.blind = l.blind || !l.knows(d.At, t.now())
 	t.wakeLane(d.Endpoint, d.At)
 }
 

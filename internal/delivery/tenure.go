@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -13,9 +12,11 @@ import (
 )
 
 // tenure is the engine's work under one node id. Losing the lease ends it, and
-// all that was in memory with it; nothing is carried over to the next.
+// all that was in memory with it; the next one is given only what results it
+// could not write.
 type tenure struct {
 	config *Config
+	clock  *clock
 	node   waypost.NodeID
 
 	// attempts ends when requests in flight must end; table when nothing may be
@@ -34,15 +35,19 @@ type tenure struct {
 
 	scanner scanner
 
-	mu       sync.Mutex // guards what follows
-	phase    phase
-	lanes    map[waypost.EndpointID]*lane
-	slots    slots
-	memory   memory
-	errands  fifo[*lane]
-	errand   *sync.Cond // an errand was queued, or there will be none
-	busy     int        // errands under way
-	recorder recorder
+	mu        sync.Mutex // guards what follows
+	phase     phase
+	tableOpen bool // the table may be asked for work
+	cluster   cluster
+	skipped   map[waypost.EndpointID]waypost.EventID // below these the table has been cleared of what is too old
+	lanes     map[waypost.EndpointID]*lane
+	heldIdle  map[waypost.EndpointID]bool // endpoints without a lane that were held when last looked at
+	slots     slots
+	memory    memory
+	errands   fifo[*lane]
+	errand    *sync.Cond // an errand was queued, or there will be none
+	busy      int        // errands under way
+	recorder  recorder
 }
 
 // phase is how far a tenure has come.
@@ -51,29 +56,46 @@ type phase uint8
 const (
 	working phase = iota
 	draining
+	ending // the lease is lost; what is in flight may still land
 	over
 )
 
-func newTenure(c *Config, node waypost.NodeID) *tenure {
+// newTenure makes a tenure. carried is what the one before could not write, if
+// it lost its lease, and else nil.
+func newTenure(c *Config, clock *clock, node waypost.NodeID, carried *[]store.Result) *tenure {
 	t := &tenure{
 		config:    c,
+		clock:     clock,
 		node:      node,
+		tableOpen: carried == nil,
+		cluster:   cluster{self: node},
+		skipped:   map[waypost.EndpointID]waypost.EventID{},
 		leaseLost: make(chan struct{}),
 		drained:   make(chan struct{}),
 		sorties:   make(chan sortie),
 		lanes:     map[waypost.EndpointID]*lane{},
+		heldIdle:  map[waypost.EndpointID]bool{},
 		slots:     slots{limit: [2]int{c.Limits.FastSlots, c.Limits.SlowSlots}},
 		memory:    memory{limit: c.Limits.Memory, limitBytes: c.Limits.MemoryBytes},
-		recorder:  newRecorder(),
-		scanner:   newScanner(c.Now()),
+		scanner:   newScanner(),
 	}
+	if carried == nil {
+		carried = new([]store.Result)
+	}
+	t.recorder = newRecorder(*carried)
 	t.errand = sync.NewCond(&t.mu)
 	t.attempts, t.cutAttempts = context.WithCancel(context.Background())
 	t.table, t.cutTable = context.WithCancel(context.Background())
 	return t
 }
 
-func (t *tenure) run(ctx context.Context) error {
+// now is the time that due times are compared with.
+func (t *tenure) now() time.Time { return t.clock.now() }
+
+// ended tells that nothing is begun and nothing is asked of the table any more.
+func (t *tenure) ended() bool { return t.phase >= ending }
+
+func (t *tenure) run(ctx context.Context, lost <-chan struct{}) error {
 	defer t.stop()
 	t.workers.Go(t.runRecorder)
 	t.workers.Go(t.runScanner)
@@ -81,20 +103,85 @@ func (t *tenure) run(ctx context.Context) error {
 		t.workers.Go(t.runErrands)
 	}
 	select {
-	case <-t.leaseLost:
-		return store.ErrLeaseLost
 	case <-ctx.Done():
+		if t.drain(lost) {
+			return nil
+		}
+	case <-lost:
+	case <-t.leaseLost:
 	}
-	if errors.Is(context.Cause(ctx), store.ErrLeaseLost) {
-		return store.ErrLeaseLost
+	t.ground()
+	return store.ErrLeaseLost
+}
+
+// ground lets requests in flight end, for a moment: their results may yet be
+// written under the next lease.
+func (t *tenure) ground() {
+	t.mu.Lock()
+	t.phase = ending
+	t.drained = make(chan struct{})
+	t.errand.Broadcast()
+	t.checkDrained()
+	t.mu.Unlock()
+	t.pause(t.config.Limits.LostTimeout, t.drained)
+}
+
+// regroupTime is how long the table is left alone after a lost lease. If the
+// database was away, all nodes lost theirs, and have results to bring in: what
+// one of them took in the meantime would be sent twice.
+const regroupTime = 2 * time.Second
+
+// regroup waits until the table may be asked for work; false: the tenure has ended.
+func (t *tenure) regroup() bool {
+	t.mu.Lock()
+	tableOpen := t.tableOpen
+	t.mu.Unlock()
+	if tableOpen {
+		return true
 	}
-	return t.drain()
+	select {
+	case <-t.recorder.caughtUp:
+	case <-t.table.Done():
+		return false
+	}
+	if !t.pause(regroupTime, nil) {
+		return false
+	}
+	t.mu.Lock()
+	t.tableOpen = true
+	t.mu.Unlock()
+	t.sweep()
+	return true
+}
+
+// members takes in which nodes there are.
+func (t *tenure) members(members []store.Member) (seen waypost.NodeID, settled bool) {
+	t.mu.Lock()
+	c := &t.cluster
+	changed := c.update(members)
+	within := true
+	for _, l := range t.lanes {
+		if changed {
+			l.share = c.share(l.id, l.limit)
+		}
+		within = within && len(l.flights) <= l.share
+	}
+	if within {
+		c.seen = c.newest()
+	}
+	seen, settled = c.seen, c.admitted && c.seen >= c.newest()
+	t.mu.Unlock()
+	if changed {
+		t.sweep()
+		t.scanner.request()
+	}
+	return seen, settled
 }
 
 // drain lets requests in flight finish, hands back the rest and waits until
 // all of it is on record. Requests that take too long are cut short, so that
 // there is time left to write that down.
-func (t *tenure) drain() error {
+func (t *tenure) drain(lost <-chan struct{}) (done bool) {
 	t.mu.Lock()
 	t.phase = draining
 	close(t.recorder.hurry)
@@ -111,21 +198,32 @@ func (t *tenure) drain() error {
 	defer deadline.Stop()
 	select {
 	case <-t.drained:
+	case <-lost:
+		return false
 	case <-t.leaseLost:
-		return store.ErrLeaseLost
+		return false
 	case <-deadline.C:
 		g := t.gauges()
 		t.config.Log.Warn("shutdown took too long, what is left is freed with the lease",
 			"in_memory", g.InMemory, "unrecorded", g.Unrecorded)
 	}
-	return nil
+	return true
 }
 
-// checkDrained closes drained once nothing is in hand any more. Reservations
-// do not count: should they still be started, their rows are freed with the
-// lease.
+// checkDrained closes drained once nothing is in hand any more, or, if the lease
+// is lost, nothing in flight. Reservations do not count: should they still be
+// started, their rows are freed with the lease.
 func (t *tenure) checkDrained() {
-	if t.phase != draining || t.busy > 0 || t.memory.count > t.memory.reserved || t.recorder.unrecorded() > 0 {
+	switch t.phase {
+	case draining:
+		if t.busy > 0 || t.memory.count > t.memory.reserved || t.recorder.unrecorded() > 0 {
+			return
+		}
+	case ending:
+		if t.slots.used[fast]+t.slots.used[slow] > 0 {
+			return
+		}
+	case working, over:
 		return
 	}
 	select {
@@ -153,31 +251,60 @@ func (t *tenure) stop() {
 // lost ends the tenure: the lease has run out.
 func (t *tenure) lost() { t.loseLease.Do(func() { close(t.leaseLost) }) }
 
-func (t *tenure) reserve(id waypost.EndpointID) bool {
+func (t *tenure) reserve(id waypost.EndpointID) store.Place {
 	ep := t.config.Directory.Endpoint(id)
 	if ep == nil || !ep.Open() {
-		return false
+		return store.InTable
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.phase != working {
-		return false
+		return store.Elsewhere
 	}
-	if l := t.lanes[id]; l != nil && !t.room(l) {
-		return false
+	place := store.InHand
+	if l := t.lanes[id]; l != nil {
+		place = t.place(l)
+	} else if t.cluster.share(id, t.limit(ep, ep.State)) == 0 {
+		place = store.Elsewhere
 	}
-	l := t.lane(id)
-	l.reserved++
-	t.memory.reserve(1)
-	return true
+	if place == store.InHand {
+		t.lane(id).reserved++
+		t.memory.reserve(1)
+	}
+	return place
 }
 
-// room tells whether the lane takes one more delivery from outside. While the
-// table holds some that are due it does not: they come first.
-func (t *tenure) room(l *lane) bool {
-	now := t.config.Now()
-	return t.look(l, now) == open && !l.backlogged(now) && l.occupied() < t.depth(l) &&
-		(t.memory.room() > 0 || l.occupied() < t.config.Limits.InFlight)
+// place is where one more delivery from outside begins. While the table holds
+// some that are due it joins them: they come first. Of those that can't be dealt
+// with here soon the other nodes are told, now and then: they may have a share
+// left.
+func (t *tenure) place(l *lane) store.Place {
+	now := t.now()
+	switch t.look(l, now) {
+	case open:
+	case elsewhere:
+		return store.Elsewhere
+	default:
+		return store.InTable
+	}
+	room := l.occupied() < t.depth(l) && (t.memory.room() > 0 || l.occupied() < l.share)
+	switch {
+	case room && !l.backlogged(now) && !l.late(now):
+		return store.InHand
+	case t.cluster.shared() && now.Sub(l.toldAt) >= lateAfter:
+		l.toldAt = now
+		return store.Elsewhere
+	}
+	return store.InTable
+}
+
+// lateAfter is how long a delivery may wait in memory before other nodes are
+// asked for help, and the time between two such calls.
+const lateAfter = 250 * time.Millisecond
+
+// late tells that other nodes could be of help to the lane.
+func (l *lane) late(now time.Time) bool {
+	return l.share < l.limit && l.ready.len() > 0 && now.Sub(l.ready.all()[0].due) > lateAfter
 }
 
 func (t *tenure) unreserve(id waypost.EndpointID) {
@@ -215,10 +342,10 @@ func (t *tenure) disown(l *lane, o store.Owed, now time.Time) {
 func (t *tenure) start(owed []store.Owed) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.phase == over {
+	if t.ended() {
 		return // the rows are freed with the lease
 	}
-	now := t.config.Now()
+	now := t.now()
 	for _, o := range owed {
 		l := t.lane(o.Endpoint)
 		l.started = true
@@ -239,7 +366,7 @@ func (t *tenure) start(owed []store.Owed) {
 func (t *tenure) wake(id waypost.EndpointID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.wakeLane(id, t.config.Now())
+	t.wakeLane(id, t.now())
 }
 
 // wakeLane tells a lane that the table holds a delivery due at the time.
@@ -248,43 +375,34 @@ func (t *tenure) wakeLane(id waypost.EndpointID, at time.Time) {
 		return
 	}
 	l := t.lane(id)
-	l.note(at, t.config.Now())
+	l.note(at, t.now())
 	t.turn(l)
 }
 
 func (t *tenure) endpointChanged(id waypost.EndpointID) {
-	ep := t.config.Directory.Endpoint(id)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.phase == over {
+	if t.ended() {
 		return
 	}
-	l := t.lanes[id]
-	if l == nil {
-		if ep == nil || ep.DeletedAt.IsZero() && !ep.Open() && ep.State != waypost.EndpointTripped {
-			return
-		}
-		l = t.lane(id)
-		l.window = 1
-	} else if l.gate == open {
+	now := t.now()
+	l := t.lane(id)
+	if l.gate == open {
 		l.breaker.reset()
 	}
-	now := t.config.Now()
-	l.note(now, now)
-	l.blind = true
+	l.search(now)
 	t.turn(l)
 }
 
 func (t *tenure) ready() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := t.config.Now()
 	switch {
 	case t.phase != working:
 		return errNotRunning
-	case !t.recorder.failingSince.IsZero() && now.Sub(t.recorder.failingSince) > patience:
+	case !t.recorder.failingSince.IsZero() && time.Since(t.recorder.failingSince) > patience:
 		return fmt.Errorf("results of deliveries can't be written since %s", t.recorder.failingSince.UTC().Format(time.RFC3339))
-	case now.Sub(t.scanner.okAt) > max(patience, 4*t.config.Limits.Backstop):
+	case time.Since(t.scanner.okAt) > max(patience, 4*t.config.Limits.Backstop):
 		return fmt.Errorf("owed deliveries can't be listed since %s", t.scanner.okAt.UTC().Format(time.RFC3339))
 	}
 	return nil

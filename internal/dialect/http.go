@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
@@ -175,6 +176,9 @@ func ReadObject(r *http.Request) (Object, error) {
 	}
 	if len(body) > MaxBody {
 		return nil, waypost.Errorf(waypost.KindTooLarge, "the body has more than %d bytes", MaxBody)
+	}
+	if !utf8.Valid(body) {
+		return nil, waypost.Errorf(waypost.KindMalformed, "the body must be UTF-8")
 	}
 	var object Object
 	if err := json.Unmarshal(body, &object); err != nil || object == nil {

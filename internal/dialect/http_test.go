@@ -25,7 +25,7 @@ func TestReadObjectRefuses(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]waypost.Kind{
 		"": waypost.KindMalformed, "null": waypost.KindMalformed, "[]": waypost.KindMalformed, `"x"`: waypost.KindMalformed,
-		`{"a":1`: waypost.KindMalformed, `{"a":1}{}`: waypost.KindMalformed, `{'a':1}`: waypost.KindMalformed,
+		`{"a":1`: waypost.KindMalformed, `{"a":1}{}`: waypost.KindMalformed, "{\"a\":\"\xff\"}": waypost.KindMalformed, `{'a':1}`: waypost.KindMalformed,
 		`{}` + strings.Repeat(" ", MaxBody-1): waypost.KindTooLarge,
 	} {
 		_, err := ReadObject(httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)))

@@ -10,7 +10,12 @@
 // force; what other nodes write is seen within a poll.
 //
 // When the store cannot be read the last known state stays in force, the error
-// is logged, and the next poll tries again.
+// is logged, and the next poll tries again. When the store has fallen behind what
+// was read (a database that was restored, or lost its last moments in a
+// failover), everything is read anew.
+//
+// Notices from other nodes arrive here too. Those about settings are acted on;
+// those about work are passed on.
 package directory
 
 import (
@@ -39,6 +44,7 @@ type Directory struct {
 	source   Source
 	log      *slog.Logger
 	onChange func([]waypost.EndpointID)
+	onDue    func([]waypost.EndpointID)
 
 	reading sync.Mutex // held while catching up, so that changes are applied in order
 
@@ -52,7 +58,11 @@ func New(source Source, log *slog.Logger) *Directory {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Directory{source: source, log: log.With("component", "directory"), index: newIndex()}
+	ignore := func([]waypost.EndpointID) {}
+	return &Directory{
+		source: source, log: log.With("component", "directory"),
+		onChange: ignore, onDue: ignore, index: newIndex(),
+	}
 }
 
 // OnChange sets what is called after the snapshot changed, with the endpoints
@@ -60,12 +70,16 @@ func New(source Source, log *slog.Logger) *Directory {
 // may have released work. Set it before Run.
 func (d *Directory) OnChange(onChange func(endpoints []waypost.EndpointID)) { d.onChange = onChange }
 
+// OnDue sets what is called when another node tells that deliveries of endpoints
+// became due. Set it before Run.
+func (d *Directory) OnDue(onDue func(endpoints []waypost.EndpointID)) { d.onDue = onDue }
+
 // CatchUp reads what was written since the last look. After it returned, every
 // write that was committed before it was called is in force.
 func (d *Directory) CatchUp(ctx context.Context) error {
 	changed, touched, err := d.read(ctx)
 	if changed {
-		d.tell(touched)
+		d.onChange(touched)
 	}
 	return err
 }
@@ -81,16 +95,33 @@ func (d *Directory) read(ctx context.Context) (changed bool, touched []waypost.E
 	if changes.Revision == d.revision {
 		return false, nil, nil
 	}
+	if changes.Revision < d.revision {
+		return d.readAnew(ctx)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.revision = changes.Revision
 	return true, d.index.apply(&changes), nil
 }
 
-func (d *Directory) tell(touched []waypost.EndpointID) {
-	if d.onChange != nil {
-		d.onChange(touched)
+// readAnew forgets what was known. Endpoints that are there no more are touched
+// as well.
+func (d *Directory) readAnew(ctx context.Context) (changed bool, touched []waypost.EndpointID, err error) {
+	changes, err := d.source.Changes(ctx, 0)
+	if err != nil {
+		return false, nil, fmt.Errorf("read settings anew: %w", err)
 	}
+	fresh := newIndex()
+	touched = fresh.apply(&changes)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id := range d.index.endpoints {
+		if fresh.endpoints[id] == nil {
+			touched = append(touched, id)
+		}
+	}
+	d.revision, d.index = changes.Revision, fresh
+	return true, touched, nil
 }
 
 // Run follows the store until ctx ends.
@@ -101,19 +132,24 @@ func (d *Directory) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-d.source.Notices():
-			d.heed(ctx)
+		case notice := <-d.source.Notices():
+			d.heed(ctx, notice)
 		case <-ticker.C:
 			d.poll(ctx)
 		}
 	}
 }
 
-// heed acts on a notice, which may mean released work as well as settings.
-func (d *Directory) heed(ctx context.Context) {
+// heed acts on a notice. One that names no endpoints may mean released work as
+// well as settings.
+func (d *Directory) heed(ctx context.Context, notice store.Notice) {
+	if len(notice.Due) > 0 {
+		d.onDue(notice.Due)
+		return
+	}
 	_, touched, err := d.read(ctx)
 	d.complain(ctx, err)
-	d.tell(touched)
+	d.onChange(touched)
 }
 
 func (d *Directory) poll(ctx context.Context) {

@@ -1,71 +1,134 @@
+//go:build unix
+
 package egress
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"net/http/httptest"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
 
-// The benchmarks send a hook of usual size to a sink in the same process, with
-// Send and with a bare http.Client on the same transport, to show what Send
-// costs on top.
+// sinkVariable makes this test binary run as the receiver of a benchmark, so
+// that the CPU time of a benchmark's own process is the client's.
+const sinkVariable = "WAYPOST_EGRESS_SINK"
 
-var hook = bytes.Repeat([]byte("x"), 1500)
-
-func sink(b *testing.B) string {
-	b.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func TestMain(m *testing.M) {
+	if os.Getenv(sinkVariable) == "" {
+		os.Exit(m.Run())
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		os.Exit(1)
+	}
+	fmt.Println(l.Addr()) //nolint:forbidigo // tells the parent process where to send
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the parent
+		os.Exit(0)
+	}()
+	_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		io.WriteString(w, `{"status":"ok"}`)
 	}))
-	b.Cleanup(server.Close)
-	return server.URL + "/webhooks/in"
 }
 
-func hookHeader() http.Header {
-	return http.Header{"Content-Type": {"application/json"}, "X-Signature": {"sha256=0123456789abcdef"}}
+func sink(b *testing.B) (url string) {
+	b.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	command := exec.Command(self)
+	command.Env = append(os.Environ(), sinkVariable+"=1")
+	stdin, err := command.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = stdin.Close()
+		_ = command.Wait()
+	})
+	address, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	return "http://" + strings.TrimSpace(address) + "/webhooks/in"
 }
 
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// BenchmarkSend posts hooks of usual size and large ones, 64 at a time, with
+// Send and with net/http's transport behind the same dialer.
 func BenchmarkSend(b *testing.B) {
-	c := newClient(b, Options{})
-	url := sink(b)
-	b.ReportAllocs()
-	b.SetParallelism(32)
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			ctx, cancel := context.WithTimeout(b.Context(), 5*time.Second)
-			a := c.Send(ctx, Request{URL: url, Header: hookHeader(), Body: hook})
-			cancel()
-			if a.Err != nil {
-				b.Error(a.Err)
-			}
+	header := http.Header{
+		"Content-Type": {"application/json"},
+		"User-Agent":   {"Waypost"},
+		"X-Signature":  {"sha256=" + strings.Repeat("0123456789abcdef", 4)},
+	}
+	ways := []struct {
+		name string
+		send func(c *Client, ctx context.Context, r Request) Answer
+	}{
+		{"net-http", (*Client).sendWithNetHTTP},
+		{"direct", (*Client).Send},
+	}
+	for name, size := range map[string]int{"1.5KB": 1500, "3MB": 3 << 20} {
+		for _, way := range ways {
+			b.Run(name+"/"+way.name, func(b *testing.B) {
+				c := newClient(b, Options{})
+				r := Request{URL: sink(b), Header: header, Body: bytes.Repeat([]byte("x"), size)}
+				parallel(b, func() error {
+					ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+					defer cancel()
+					return way.send(c, ctx, r).Err
+				})
+			})
 		}
-	})
+	}
 }
 
-func BenchmarkBareClient(b *testing.B) {
-	c := newClient(b, Options{})
-	bare := &http.Client{Transport: c.transport}
-	url := sink(b)
+// parallel runs do b.N times, 64 at a time, and reports the CPU time of each.
+func parallel(b *testing.B, do func() error) {
+	b.Helper()
 	b.ReportAllocs()
-	b.SetParallelism(32)
+	b.SetParallelism(64 / runtime.GOMAXPROCS(0))
+	var failed atomic.Pointer[error]
+	before := cpuTime(b)
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			ctx, cancel := context.WithTimeout(b.Context(), 5*time.Second)
-			request, _ := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(hook))
-			request.Header = hookHeader()
-			response, err := bare.Do(request)
-			if err != nil {
-				b.Error(err)
-			} else {
-				_, _ = io.ReadAll(response.Body)
-				response.Body.Close()
+			if err := do(); err != nil {
+				failed.Store(&err)
 			}
-			cancel()
 		}
 	})
+	b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/1000/float64(b.N), "cpu-µs/op")
+	if err := failed.Load(); err != nil {
+		b.Fatal(*err)
+	}
 }

@@ -97,7 +97,18 @@ func (d *dialer) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	return conn, nil
 }
 
+// connection dials a host, and shakes hands where TLS is wanted.
+func (d *dialer) connection(ctx context.Context, h host) (net.Conn, error) {
+	if h.secure {
+		return d.dialTLS(ctx, "tcp", h.address)
+	}
+	return d.dial(ctx, "tcp", h.address)
+}
+
 func (d *dialer) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
+	if conn := offered(ctx); conn != nil {
+		return conn, nil
+	}
 	conn, err := d.dial(ctx, network, addr)
 	if err != nil {
 		return nil, err

@@ -7,12 +7,21 @@
 // the public internet is refused unless the operator listed it in
 // Options.Allow. Redirects are never followed.
 //
+// A hook is sent over HTTP/1.1 by the goroutine that calls Send, and by no
+// other: it takes a kept connection or dials one, writes the request, reads the
+// answer and leaves the connection for the next. What the answer is made of is
+// checked strictly, and limited while it is read; a connection is kept only if
+// its answer was read to the end and nothing followed. A receiver that chooses
+// HTTP/2 in the TLS handshake is left to net/http from then on, and so are GETs.
+// Both ways dial through the same guarded dialer.
+//
 // What happens on failure: Send always comes back with an Answer, at the
 // latest when its context ends. Answer.Err is nil if the receiver answered,
 // whatever its status; otherwise Answer.Reason says in one word what went
 // wrong, and the text of Answer.Err holds no URL query, no user info and no
-// header. Nothing is ever sent twice by this package: a request that broke is
-// for the caller to repeat.
+// header. Nothing is ever sent twice by this package: another connection is
+// tried, once, only if a kept one was closed before a byte of the request had
+// left; a request that broke is for the caller to repeat.
 package egress
 
 import (
@@ -61,8 +70,9 @@ type Options struct {
 type Request struct {
 	URL    string
 	Header http.Header // left as it is
-	// Body may still be read for a moment after Send has returned (when the
-	// answer came before the request was written): do not reuse its memory.
+	// Body may still be read for a moment after Send has returned (when an
+	// HTTP/2 answer came before the request was written): do not reuse its
+	// memory.
 	Body []byte
 }
 
@@ -88,7 +98,7 @@ type Answer struct {
 // came. The receiver may have closed it before it saw the request, which is no
 // fault of the receiver's.
 func (a *Answer) Stale() bool {
-	return a.Reused && a.Status == 0 && a.Reason == waypost.ReasonReset
+	return a.Reused && a.Phases.FirstByte == 0 && a.Reason == waypost.ReasonReset
 }
 
 const (
@@ -100,12 +110,14 @@ const (
 // open between requests.
 type Client struct {
 	guard     *guard
-	transport *http.Transport
+	dialer    *dialer
+	pool      *pool
+	transport *http.Transport // for what direct leaves to it
 	maxBody   int
 	userAgent []string
 
 	targetsMu sync.RWMutex
-	targets   map[string]*url.URL // by their text
+	targets   map[string]*target // by their URL's text
 }
 
 // New makes a Client. It fails only on options that can't work.
@@ -129,10 +141,12 @@ func New(o Options) (*Client, error) {
 	}
 	return &Client{
 		guard:     guard,
+		dialer:    d,
+		pool:      newPool(),
 		transport: newTransport(d),
 		maxBody:   o.MaxBody,
 		userAgent: []string{o.UserAgent},
-		targets:   map[string]*url.URL{},
+		targets:   map[string]*target{},
 	}, nil
 }
 
@@ -163,31 +177,57 @@ func newTransport(d *dialer) *http.Transport {
 // look-up, connect, TLS, write, header, and the body's end or the limit of
 // what is read of it.
 func (c *Client) Send(ctx context.Context, r Request) Answer {
-	return c.exchange(ctx, http.MethodPost, r, headCap)
+	start := time.Now()
+	t, h, err := c.prepare(r)
+	switch {
+	case err != nil:
+		return Answer{Err: err, Reason: err.reason, Duration: time.Since(start)}
+	case t.opening == "":
+		return c.transported(ctx, start, http.MethodPost, t, h, r.Body, headCap)
+	}
+	return c.direct(ctx, start, t, h, r.Body)
 }
 
 // Get fetches a URL under the same rules; body is cut at Options.MaxBody.
 func (c *Client) Get(ctx context.Context, url string) (status int, body []byte, err error) {
-	answer := c.exchange(ctx, http.MethodGet, Request{URL: url}, c.maxBody)
+	t, h, prepareErr := c.prepare(Request{URL: url})
+	if prepareErr != nil {
+		return 0, nil, prepareErr
+	}
+	answer := c.transported(ctx, time.Now(), http.MethodGet, t, h, nil, c.maxBody)
 	return answer.Status, answer.Body, answer.Err
 }
 
 // Open fetches a URL under the same rules and gives the answer as it comes; ctx
 // bounds the reading of its body too, which is the caller's to close.
 func (c *Client) Open(ctx context.Context, url string, header http.Header) (*http.Response, error) {
-	request, err := c.request(ctx, http.MethodGet, Request{URL: url, Header: header})
-	if err != nil {
-		return nil, err
+	t, h, prepareErr := c.prepare(Request{URL: url, Header: header})
+	if prepareErr != nil {
+		return nil, prepareErr
 	}
-	response, roundTripErr := c.transport.RoundTrip(request)
-	if roundTripErr != nil {
-		return nil, (&watch{}).failed(ctx, roundTripErr).Err
+	response, err := c.transport.RoundTrip(newRequest(ctx, http.MethodGet, t, h, nil))
+	if err != nil {
+		return nil, (&watch{}).failed(ctx, err).Err
 	}
 	return response, nil
 }
 
-// Close lets go of the connections that are not in use.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+// prepare checks at the door what can be checked there.
+func (c *Client) prepare(r Request) (*target, http.Header, *Error) {
+	t, err := c.target(r.URL)
+	if err != nil {
+		return nil, nil, err
+	}
+	h, err := c.header(r.Header, t.url.User)
+	return t, h, err
+}
+
+// Close closes the connections that are not in use. Those that are will be
+// closed after it.
+func (c *Client) Close() {
+	c.pool.close()
+	c.transport.CloseIdleConnections()
+}
 
 // LoadRootCAs is the system's pool with the certificates of a PEM file added.
 func LoadRootCAs(path string) (*x509.CertPool, error) {

@@ -3,138 +3,146 @@ package egress
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
-	"maps"
+	"net"
 	"net/http"
-	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
-// exchange is one request and its answer, of which up to keep bytes of the
-// body are kept.
-func (c *Client) exchange(ctx context.Context, method string, r Request, keep int) Answer {
-	w := &watch{start: time.Now()}
-	request, err := c.request(w.trace(ctx), method, r)
+// direct sends a POST over a connection of ours, or hands it to net/http if the
+// receiver would rather speak HTTP/2.
+func (c *Client) direct(ctx context.Context, start time.Time, t *target, h http.Header, body []byte) Answer {
+	w := watch{start: start}
+	if err := ctx.Err(); err != nil {
+		return w.answer(w.failed(ctx, err))
+	}
+	link, http2 := c.pool.take(t.host)
+	if http2 {
+		return c.transported(ctx, start, http.MethodPost, t, h, body, headCap)
+	}
+	for {
+		if link == nil {
+			nc, err := c.dialer.connection(ctx, t.host)
+			if err != nil {
+				return w.answer(w.failed(ctx, err))
+			}
+			if speaksHTTP2(nc) {
+				return c.handOver(ctx, start, nc, t, h, body)
+			}
+			link = newConn(nc, t.host)
+		}
+		a, keep, unsent := link.exchange(ctx, &w, t, h, body, c.maxBody)
+		if keep {
+			link.used = true
+			c.pool.put(link)
+		} else {
+			link.drop()
+		}
+		if !unsent {
+			return w.answer(a)
+		}
+		link = nil
+	}
+}
+
+func speaksHTTP2(nc net.Conn) bool {
+	client, ok := nc.(*tls.Conn)
+	return ok && client.ConnectionState().NegotiatedProtocol == "h2"
+}
+
+// offer is a connection that net/http's dial may take instead of making one.
+type offer struct{ conn atomic.Pointer[net.Conn] }
+
+type offerKey struct{}
+
+// offered gives the connection offered with a dial, once.
+func offered(ctx context.Context) net.Conn {
+	if o, ok := ctx.Value(offerKey{}).(*offer); ok {
+		if conn := o.conn.Swap(nil); conn != nil {
+			return *conn
+		}
+	}
+	return nil
+}
+
+// handOver goes on with net/http on a connection that turned out to speak
+// HTTP/2, and remembers that the host does.
+func (c *Client) handOver(ctx context.Context, start time.Time, nc net.Conn, t *target, h http.Header, body []byte) Answer {
+	c.pool.learn(t.host, true)
+	o := &offer{}
+	o.conn.Store(&nc)
+	ctx = context.WithValue(ctx, offerKey{}, o)
+	answer := c.transported(ctx, start, http.MethodPost, t, h, body, headCap)
+	if unused := offered(ctx); unused != nil { // another connection came first
+		_ = unused.Close()
+	}
+	return answer
+}
+
+// transported is an exchange that net/http makes: HTTP/2, GET, and hosts in
+// other scripts. Up to keep bytes of the body are kept.
+func (c *Client) transported(ctx context.Context, start time.Time, method string, t *target, h http.Header, body []byte, keep int) Answer {
+	w := &watch{start: start}
+	response, err := c.transport.RoundTrip(newRequest(w.trace(ctx), method, t, h, body))
 	if err != nil {
-		return w.answer(Answer{Err: err, Reason: err.reason})
+		return w.answer(w.failed(ctx, err))
 	}
-	response, roundTripErr := c.transport.RoundTrip(request)
-	if roundTripErr != nil {
-		return w.answer(w.failed(ctx, roundTripErr))
-	}
+	defer response.Body.Close()
+	c.pool.learn(t.host, response.ProtoMajor == 2)
 	a := Answer{Status: response.StatusCode, Header: response.Header}
-	body, bodyErr := c.read(response, keep)
-	if bodyErr != nil {
-		failed := w.failed(ctx, bodyErr)
+	if response.StatusCode != http.StatusSwitchingProtocols { // what follows a 101 is no body
+		a.Body, err = readBody(response.Body, keep, c.maxBody)
+	}
+	if err != nil {
+		failed := w.failed(ctx, err)
 		a.Err, a.Reason = failed.Err, failed.Reason
 	}
-	a.Body = body
 	return w.answer(a)
 }
 
-// request builds what the transport wants. It goes without http.NewRequest and
-// http.Client, which would parse and copy more than this path needs.
-func (c *Client) request(ctx context.Context, method string, r Request) (*http.Request, *Error) {
-	target, err := c.target(r.URL)
-	if err != nil {
-		return nil, err
-	}
+// newRequest builds what the transport wants. It goes without http.NewRequest
+// and http.Client, which would parse and copy more than this path needs.
+func newRequest(ctx context.Context, method string, t *target, h http.Header, body []byte) *http.Request {
 	request := &http.Request{
 		Method:     method,
-		URL:        target,
-		Host:       target.Host,
+		URL:        t.url,
+		Host:       t.url.Host,
 		Proto:      "HTTP/1.1",
 		ProtoMajor: 1,
 		ProtoMinor: 1,
-		Header:     c.header(r.Header, target.User),
+		Header:     h,
 	}
-	if len(r.Body) > 0 {
-		request.ContentLength = int64(len(r.Body))
-		request.Body = reader(r.Body)
+	if len(body) > 0 {
+		request.ContentLength = int64(len(body))
+		request.Body = bodyOf(body)
 		// Lets the transport take another connection when a kept one turns out
 		// to be closed before anything was written to it.
-		request.GetBody = func() (io.ReadCloser, error) { return reader(r.Body), nil }
+		request.GetBody = func() (io.ReadCloser, error) { return bodyOf(body), nil }
 	} else if method == http.MethodPost {
 		request.Body = http.NoBody // sends Content-Length: 0
 	}
-	return request.WithContext(ctx), nil
+	return request.WithContext(ctx)
 }
 
-// maxTargets bounds how many URLs are remembered.
-const maxTargets = 8192
-
-// target is a URL that may be sent to, as far as its text tells. What was found
-// out is remembered: the same URLs come again and again.
-func (c *Client) target(text string) (*url.URL, *Error) {
-	c.targetsMu.RLock()
-	target := c.targets[text]
-	c.targetsMu.RUnlock()
-	if target != nil {
-		return target, nil
-	}
-	target, err := url.Parse(text)
-	if err != nil || (target.Scheme != "http" && target.Scheme != "https") {
-		// The parser's own error quotes the URL.
-		return nil, &Error{waypost.ReasonInternal, "the URL is not an http or https URL"}
-	}
-	if err := c.guard.checkHost(target.Hostname()); err != nil {
-		return nil, &Error{waypost.ReasonForbidden, err.Error()}
-	}
-	c.targetsMu.Lock()
-	defer c.targetsMu.Unlock()
-	if len(c.targets) >= maxTargets {
-		clear(c.targets)
-	}
-	c.targets[text] = target
-	return target, nil
-}
-
-func reader(body []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) }
-
-// header is h with what the request still needs, which is never written to h
-// itself.
-func (c *Client) header(h http.Header, user *url.Userinfo) http.Header {
-	if _, ok := h["User-Agent"]; ok && user == nil {
-		return h
-	}
-	if h == nil {
-		h = http.Header{}
-	} else {
-		h = maps.Clone(h)
-	}
-	if _, ok := h["User-Agent"]; !ok {
-		h["User-Agent"] = c.userAgent
-	}
-	if _, ok := h["Authorization"]; !ok && user != nil {
-		password, _ := user.Password()
-		h["Authorization"] = []string{basic(user.Username(), password)}
-	}
-	return h
-}
+func bodyOf(body []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) }
 
 var buffers = sync.Pool{New: func() any { return new([headCap]byte) }}
 
-// read takes in the body up to the limit, so that the connection can be kept
-// when the body ends before it, and returns the head. Closing a body that has
-// not ended closes the connection (HTTP/1.1) or the stream (HTTP/2).
-func (c *Client) read(response *http.Response, keep int) ([]byte, error) {
-	defer response.Body.Close()
-	if response.Body == http.NoBody || response.StatusCode == http.StatusSwitchingProtocols {
-		return nil, nil // what follows a 101 is no body
-	}
-	body := io.LimitReader(response.Body, int64(c.maxBody))
+// readBody takes in a body up to limit, so that the connection can be kept when
+// the body ends before it, and returns the first keep bytes.
+func readBody(body io.Reader, keep, limit int) ([]byte, error) {
 	if keep > headCap {
-		return io.ReadAll(body)
+		return io.ReadAll(io.LimitReader(body, int64(limit)))
 	}
 	buffer := buffers.Get().(*[headCap]byte)
 	defer buffers.Put(buffer)
-	n, err := fill(body, buffer[:])
+	n, err := fill(body, buffer[:min(keep, limit)])
 	if err == nil { // there may be more
-		_, err = io.Copy(io.Discard, body)
+		_, err = io.Copy(io.Discard, io.LimitReader(body, int64(limit-n)))
 	}
 	if errors.Is(err, io.EOF) {
 		err = nil

@@ -23,11 +23,16 @@ type Error struct {
 
 func (e *Error) Error() string { return e.text }
 
+// unwritable is a request that no connection was asked for.
+func unwritable(why string) *Error {
+	return &Error{waypost.ReasonInternal, "the request could not be written: " + why}
+}
+
 // failed classes an error of the transport or of the body.
 func (w *watch) failed(ctx context.Context, err error) Answer {
 	var a Answer
 	var dial *dialError
-	onWire := w.conn.Load() != nil
+	onWire := w.onWire()
 	if errors.As(err, &dial) && !onWire {
 		a.Address = dial.addr
 	}
@@ -47,7 +52,7 @@ func (w *watch) class(ctx context.Context, err error, dial *dialError, onWire bo
 	case onWire:
 		return classWire(err)
 	}
-	return &Error{waypost.ReasonInternal, "the request could not be written: " + badRequest(err)}
+	return unwritable("the host is not valid") // names and values of headers were looked at before
 }
 
 // doing says what the exchange was waiting for.
@@ -169,19 +174,4 @@ func brief(err error) string {
 		return op.Err.Error()
 	}
 	return err.Error()
-}
-
-// badRequest tells apart why the transport would not write a request, without
-// repeating the value it stumbled over.
-func badRequest(err error) string {
-	text := err.Error()
-	switch {
-	case strings.Contains(text, "header field name"):
-		return "a header name is not valid"
-	case strings.Contains(text, "header field value"):
-		return "a header value is not valid"
-	case strings.Contains(text, "Host"):
-		return "the host is not valid"
-	}
-	return "the transport refused it"
 }

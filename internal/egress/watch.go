@@ -9,21 +9,32 @@ import (
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
-// watch notes how far an exchange got and when. Its fields are atomic because
-// the transport's goroutines may still report after the exchange is over.
+// watch notes how far an exchange got and when. The times are atomic because
+// net/http's goroutines may still report after the exchange is over.
 type watch struct {
 	start     time.Time
 	connected atomic.Int64 // nanoseconds since start; 0: not reached
 	sent      atomic.Int64
 	firstByte atomic.Int64
-	conn      atomic.Pointer[httptrace.GotConnInfo]
+
+	// Of the connection, and told by the goroutine that makes the exchange.
+	address string
+	reused  bool
 }
+
+// got notes that there is a connection.
+func (w *watch) got(address string, reused bool) {
+	w.address, w.reused = address, reused
+	w.mark(&w.connected)
+}
+
+// onWire reports that the exchange got as far as a connection.
+func (w *watch) onWire() bool { return w.connected.Load() != 0 }
 
 func (w *watch) trace(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
-			w.mark(&w.connected)
-			w.conn.Store(&info)
+			w.got(info.Conn.RemoteAddr().String(), info.Reused)
 		},
 		WroteRequest: func(info httptrace.WroteRequestInfo) {
 			if info.Err == nil {
@@ -34,7 +45,11 @@ func (w *watch) trace(ctx context.Context) context.Context {
 	})
 }
 
-func (w *watch) mark(phase *atomic.Int64) { phase.Store(max(1, int64(time.Since(w.start)))) }
+func (w *watch) mark(phase *atomic.Int64) { w.markAt(phase, time.Now()) }
+
+func (w *watch) markAt(phase *atomic.Int64, at time.Time) {
+	phase.Store(max(1, int64(at.Sub(w.start))))
+}
 
 // answer completes a with what was watched.
 func (w *watch) answer(a Answer) Answer {
@@ -44,9 +59,8 @@ func (w *watch) answer(a Answer) Answer {
 		Sent:      milliseconds(&w.sent),
 		FirstByte: milliseconds(&w.firstByte),
 	}
-	if info := w.conn.Load(); info != nil {
-		a.Reused = info.Reused
-		a.Address = info.Conn.RemoteAddr().String()
+	if w.onWire() {
+		a.Address, a.Reused = w.address, w.reused
 	}
 	return a
 }

@@ -25,6 +25,8 @@ type exchange struct {
 	bytes   int64     // of the answer's body
 	writing time.Time // when the write deadline was last set
 	body    io.ReadCloser
+	begun   bool // something was read of the body
+	ended   bool // there is no more of it, or it broke off
 	failed  bool // a handler panicked
 }
 
@@ -47,12 +49,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		start:          time.Now(),
 		number:         requests.Add(1),
 		body:           r.Body,
+		ended:          r.ContentLength == 0,
 	}
 	r = r.WithContext(r.Context()) // a copy to change
 	if len(s.options.TrustedProxies) > 0 {
 		r.RemoteAddr = clientAddr(r, s.options.TrustedProxies)
 	}
-	if r.ContentLength != 0 { // unknown length included
+	if !x.ended { // unknown length included
 		r.Body = bodyOf{x}
 		x.readDeadline(x.start.Add(s.options.BodyTimeout))
 	}
@@ -72,6 +75,27 @@ func (x *exchange) finish(r *http.Request) {
 	if x.failed {
 		panic(http.ErrAbortHandler) // the only way to cut the connection
 	}
+	x.linger(r)
+}
+
+// What net/http passes over by itself, before it sends the answer; and what we
+// pass over at most, after.
+const (
+	passedOver = 256 << 10
+	maxLinger  = 8 << 20
+)
+
+// linger passes over what is left of a body that was answered already: closing a
+// connection with bytes unread resets it, and the client might never see the
+// answer. A client that was not told to go on has sent nothing.
+func (x *exchange) linger(r *http.Request) {
+	short := r.ContentLength >= 0 && r.ContentLength <= passedOver
+	if x.ended || short || !x.begun && r.Header.Get("Expect") != "" {
+		return
+	}
+	x.Flush()
+	x.readDeadline(time.Now().Add(x.server.options.LingerTimeout))
+	_, _ = io.CopyN(io.Discard, x.body, maxLinger) // whatever ends it, there is nothing more to do
 }
 
 // fail answers a panic, or sees to it that the client does not take half an
@@ -193,6 +217,8 @@ type bodyOf struct{ x *exchange }
 // to learn when the client leaves, and would take a deadline for that.
 func (b bodyOf) Read(p []byte) (int, error) {
 	n, err := b.x.body.Read(p)
+	b.x.begun = true
+	b.x.ended = b.x.ended || err != nil
 	if errors.Is(err, io.EOF) {
 		b.x.readDeadline(time.Time{})
 	}

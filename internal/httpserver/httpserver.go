@@ -4,7 +4,9 @@
 //
 // What it promises to handlers: Request.RemoteAddr is the client's address
 // even behind a trusted proxy; a body that is too slow ends in an error; an
-// answer may take as long as it needs, as long as the client keeps reading.
+// answer may take as long as it needs, as long as the client keeps reading; an
+// answer that is given before the body has been read reaches the client, for the
+// rest of the body is passed over, within bounds, before the connection is closed.
 //
 // What happens on failure: a panic in a handler is logged and answered with
 // 500 and {"error":"internal error"}, or, when the answer had begun, by
@@ -42,7 +44,9 @@ type Options struct {
 	WriteTimeout   time.Duration // for the client to take in each part of the answer; default 60 s
 	IdleTimeout    time.Duration // of a kept connection between requests; default 2 min
 	DrainTimeout   time.Duration // to finish what is in flight at the end; default 20 s
+	LingerTimeout  time.Duration // for a body that nobody wants any more; default 5 s
 	MaxHeaderBytes int           // default 64 KiB
+	MaxConnections int           // at a time; default 2048
 }
 
 // Server listens from New on and serves while Run runs.
@@ -60,7 +64,9 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	o.WriteTimeout = or(o.WriteTimeout, time.Minute)
 	o.IdleTimeout = or(o.IdleTimeout, 2*time.Minute)
 	o.DrainTimeout = or(o.DrainTimeout, 20*time.Second)
+	o.LingerTimeout = or(o.LingerTimeout, 5*time.Second)
 	o.MaxHeaderBytes = or(o.MaxHeaderBytes, 64<<10)
+	o.MaxConnections = or(o.MaxConnections, 2048)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -69,12 +75,14 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	s := &Server{options: o, listener: listener, quiet: map[string]bool{}}
+	connections := newConnections(listener, o.MaxConnections)
+	s := &Server{options: o, listener: connections, quiet: map[string]bool{}}
 	for _, pattern := range o.Quiet {
 		s.quiet[pattern] = true
 	}
 	s.server = &http.Server{
 		Handler:           s,
+		ConnState:         connections.note,
 		ReadHeaderTimeout: o.HeaderTimeout,
 		IdleTimeout:       o.IdleTimeout,
 		MaxHeaderBytes:    o.MaxHeaderBytes,

@@ -15,6 +15,7 @@ type noCounts struct{}
 
 func (noCounts) Ingested(waypost.SourceKind, Result) {}
 func (noCounts) Accepted(waypost.EventState, bool)   {}
+func (noCounts) Refused(Refusal)                     {}
 
 // A repeat is told of under the id of the first, and an error is the sender's
 // to repair: that is how nothing is lost when telling fails.

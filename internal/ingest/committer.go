@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -61,6 +62,7 @@ type Committer struct {
 type submission struct {
 	arrivals []store.Arrival
 	bytes    int
+	since    time.Time
 	receipts []store.Receipt
 	err      error
 	ready    chan struct{}
@@ -78,13 +80,19 @@ func NewCommitter(accepter Accepter, engine Engine, node Member) *Committer {
 	}
 }
 
-var errClosed = &waypost.Error{Kind: waypost.KindUnavailable, Message: "shutting down; try again"}
+var (
+	errClosed = &waypost.Error{Kind: waypost.KindUnavailable, Message: "shutting down; try again"}
+	errLate   = &waypost.Error{Kind: waypost.KindUnavailable, Message: "the store is too slow; try again"}
+)
 
 // Commit returns once all arrivals are on disk, in one transaction. On an
-// error none is. If ctx ends first the arrivals may still be committed, which
-// the sender's retry turns into duplicates.
+// error none is, as far as can be told: if the connection to the store broke in
+// the middle they may be, which the sender's retry turns into duplicates. Once
+// they are in the queue it waits for what becomes of them even if ctx ends, so
+// that the queue holds nothing that nobody answers for in memory; it is not
+// long, for what has waited out its patience is not committed any more.
 func (c *Committer) Commit(ctx context.Context, arrivals []store.Arrival) ([]store.Receipt, error) {
-	s := &submission{arrivals: arrivals, ready: make(chan struct{})}
+	s := &submission{arrivals: arrivals, since: time.Now(), ready: make(chan struct{})}
 	for i := range arrivals {
 		s.bytes += len(arrivals[i].Event.Body)
 	}
@@ -105,8 +113,6 @@ func (c *Committer) Commit(ctx context.Context, arrivals []store.Arrival) ([]sto
 		default: // it came into the queue too late to be seen
 			return nil, errClosed
 		}
-	case <-ctx.Done():
-		return nil, &waypost.Error{Kind: waypost.KindUnavailable, Message: "gave up waiting", Err: ctx.Err()}
 	}
 }
 
@@ -121,12 +127,12 @@ func (c *Committer) Run(ctx context.Context) error {
 		linger := len(batch) >= crowd
 		select {
 		case s := <-c.queue:
-			batch = c.gather(append(batch[:0], s), linger)
+			batch = punctual(c.gather(append(batch[:0], s), linger))
 			c.commit(batch)
 		case <-ctx.Done():
 			select {
 			case s := <-c.queue:
-				batch = c.gather(append(batch[:0], s), false)
+				batch = punctual(c.gather(append(batch[:0], s), false))
 				c.commit(batch)
 			default:
 				return nil
@@ -176,11 +182,28 @@ func (c *Committer) next(end time.Time) *submission {
 	}
 }
 
+// punctual lets those go who have waited too long: their senders have given up,
+// and while a store that hardly works is kept busy with them, so would the others.
+func punctual(batch []*submission) []*submission {
+	now := time.Now()
+	return slices.DeleteFunc(batch, func(s *submission) bool {
+		late := now.Sub(s.since) > patience
+		if late {
+			s.err = errLate
+			close(s.ready)
+		}
+		return late
+	})
+}
+
 // commitTimeout bounds one transaction; a store that takes longer is answered
 // for as unavailable, and the sender comes back.
 const commitTimeout = 10 * time.Second
 
 func (c *Committer) commit(batch []*submission) {
+	if len(batch) == 0 {
+		return
+	}
 	arrivals := batch[0].arrivals
 	if len(batch) > 1 {
 		arrivals = c.arrivals[:0]

@@ -41,13 +41,13 @@ func (in *Ingest) verifyMeta(w http.ResponseWriter, r *http.Request) {
 	token, challenge := query.Get("hub.verify_token"), query.Get("hub.challenge")
 	switch {
 	case query.Get("hub.mode") != "subscribe":
-		in.refuse(w, source.Kind, ResultMalformed, http.StatusBadRequest, `hub.mode must be "subscribe"`)
+		in.reject(w, source.Kind, ResultMalformed, http.StatusBadRequest, `hub.mode must be "subscribe"`)
 	case source.VerifyToken == "":
-		in.refuse(w, source.Kind, ResultUnauthorized, http.StatusForbidden, "no verify token is configured for this source; set WAYPOST_META_VERIFY_TOKEN")
+		in.reject(w, source.Kind, ResultUnauthorized, http.StatusForbidden, "no verify token is configured for this source; set WAYPOST_META_VERIFY_TOKEN")
 	case subtle.ConstantTimeCompare([]byte(token), []byte(source.VerifyToken.Reveal())) != 1:
-		in.refuse(w, source.Kind, ResultUnauthorized, http.StatusForbidden, "hub.verify_token does not match the one configured here")
+		in.reject(w, source.Kind, ResultUnauthorized, http.StatusForbidden, "hub.verify_token does not match the one configured here")
 	case !safeChallenge.MatchString(challenge):
-		in.refuse(w, source.Kind, ResultMalformed, http.StatusBadRequest, "hub.challenge is missing or holds unexpected characters")
+		in.reject(w, source.Kind, ResultMalformed, http.StatusBadRequest, "hub.challenge is missing or holds unexpected characters")
 	default:
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -62,26 +62,34 @@ func (in *Ingest) receiveMeta(w http.ResponseWriter, r *http.Request) {
 	if source == nil {
 		return
 	}
-	body, held, ok := in.read(w, r, source.Kind)
-	defer in.gate.leave(held)
+	load := in.newIntake()
+	defer load.leave()
+	body, ok := in.read(w, r, source.Kind, load)
 	if !ok {
 		return
 	}
 	if !in.signed(source, r.Header.Get("X-Hub-Signature-256"), body) {
 		in.log.Warn("signature refused", "source", source.Name, "present", r.Header.Get("X-Hub-Signature-256") != "")
-		in.refuse(w, source.Kind, ResultUnauthorized, http.StatusUnauthorized,
+		in.reject(w, source.Kind, ResultUnauthorized, http.StatusUnauthorized,
 			"X-Hub-Signature-256 is missing or was not made with an app secret configured for this source")
 		return
 	}
-	in.finish(w, r, source, in.arrivals(source, nil, body))
+	in.take(w, r, source, load, len(body), func() []store.Arrival { return in.arrivals(source, nil, body) })
 }
 
-// finish commits what an authentic request brought and answers.
-func (in *Ingest) finish(w http.ResponseWriter, r *http.Request, source *waypost.Source, arrivals []store.Arrival) {
+// take takes in what an authentic request of a size brought, and answers. makes
+// takes it apart, once there is memory for that.
+func (in *Ingest) take(w http.ResponseWriter, r *http.Request, source *waypost.Source, load *intake, size int, makes func() []store.Arrival) {
+	if !load.work(r.Context(), size) {
+		in.overload(w, source.Kind)
+		return
+	}
+	arrivals := makes()
+	load.settle(cost(arrivals))
 	if err := in.commit(r.Context(), arrivals); err != nil {
 		in.log.Error("request not seen through, sender asked to retry", "source", source.Name, "error", err)
-		w.Header().Set("Retry-After", "1")
-		in.refuse(w, source.Kind, ResultUnavailable, http.StatusServiceUnavailable, "not stored; send it again")
+		in.observer.Refused(refusalOf(err))
+		in.later(w, source.Kind, ResultUnavailable, soon, "not stored; send it again")
 		return
 	}
 	in.observer.Ingested(source.Kind, ResultAccepted)
@@ -93,51 +101,84 @@ func (in *Ingest) finish(w http.ResponseWriter, r *http.Request, source *waypost
 func (in *Ingest) source(w http.ResponseWriter, r *http.Request, kind waypost.SourceKind) *waypost.Source {
 	source := in.directory.Source(kind, r.PathValue("source"))
 	if source == nil {
-		in.refuse(w, kind, ResultUnknownSource, http.StatusNotFound, "no "+string(kind)+" source has this name")
+		in.reject(w, kind, ResultUnknownSource, http.StatusNotFound, "no "+string(kind)+" source has this name")
 		return nil
 	}
 	return source
 }
 
-// read reads the body within the limits. held bytes must be given back to the
-// gate by the caller in any case.
-func (in *Ingest) read(w http.ResponseWriter, r *http.Request, kind waypost.SourceKind) (body []byte, held int64, ok bool) {
+// read reads the body within the limits, if anything is taken in at all now; on
+// false the request is answered.
+func (in *Ingest) read(w http.ResponseWriter, r *http.Request, kind waypost.SourceKind, load *intake) (body []byte, ok bool) {
+	if err := in.refuse(); err != nil {
+		in.log.Warn("request refused unread, sender asked to retry", "error", err)
+		in.observer.Refused(RefusedDisk)
+		in.later(w, kind, ResultUnavailable, inAWhile, "nothing can be stored at the moment; send it again later")
+		return nil, false
+	}
 	if r.ContentLength > MaxBody {
-		in.refuse(w, kind, ResultTooLarge, http.StatusRequestEntityTooLarge, "the body is over 4 MiB")
-		return nil, 0, false
+		in.tooLarge(w, kind)
+		return nil, false
 	}
-	size := r.ContentLength
-	if size < 0 {
-		size = MaxBody // chunked: it may become as large as the limit
-	}
-	if !in.gate.enter(size) {
-		w.Header().Set("Retry-After", "1")
-		in.refuse(w, kind, ResultOverload, http.StatusServiceUnavailable, "too much is coming in at once; send it again")
-		return nil, 0, false
-	}
-	body, err := readBody(http.MaxBytesReader(w, r.Body, MaxBody), r.ContentLength)
-	var tooLarge *http.MaxBytesError
+	body, err := readBody(r.Body, r.ContentLength, load)
 	switch {
-	case errors.As(err, &tooLarge):
-		in.refuse(w, kind, ResultTooLarge, http.StatusRequestEntityTooLarge, "the body is over 4 MiB")
-		return nil, size, false
+	case errors.Is(err, errTooLarge):
+		in.tooLarge(w, kind)
+	case errors.Is(err, errOverload):
+		in.overload(w, kind)
 	case err != nil:
-		in.refuse(w, kind, ResultMalformed, http.StatusBadRequest, "the body could not be read to its end")
-		return nil, size, false
+		in.reject(w, kind, ResultMalformed, http.StatusBadRequest, "the body could not be read to its end")
 	}
-	return body, size, true
+	return body, err == nil
 }
 
-// readBody reads everything, in one allocation when the length is known.
-func readBody(r io.Reader, length int64) ([]byte, error) {
+var (
+	errTooLarge = errors.New("the body is over the limit")
+	errOverload = errors.New("there is no memory for the body")
+)
+
+const (
+	firstRead = 64 << 10 // for which most bodies need no second
+	blindRead = 4 << 10  // the same, where the length is not told
+)
+
+// readBody reads everything. Memory is taken for what comes and not for what is
+// promised, unless that is little.
+func readBody(r io.Reader, length int64, load *intake) ([]byte, error) {
+	limit, step := length, int64(firstRead)
 	if length < 0 {
-		return io.ReadAll(r)
+		limit, step = MaxBody+1, blindRead
 	}
-	body := make([]byte, length)
-	if _, err := io.ReadFull(r, body); err != nil {
-		return nil, err
+	var body []byte
+	for ; ; step *= 4 {
+		grown := make([]byte, min(limit, step))
+		if !load.arrive(int64(len(grown) - len(body))) {
+			return nil, errOverload
+		}
+		n, err := fill(r, grown[copy(grown, body):])
+		body = grown[:len(body)+n]
+		switch ended := errors.Is(err, io.EOF); {
+		case err != nil && !ended:
+			return nil, err
+		case length < 0 && ended, int64(len(body)) == length:
+			return body, nil
+		case ended:
+			return nil, io.ErrUnexpectedEOF
+		case len(body) > MaxBody:
+			return nil, errTooLarge
+		}
 	}
-	return body, nil
+}
+
+// fill reads until the buffer is full or the reader errs. Unlike io.ReadFull it
+// leaves the error as it is: a body that is cut off must not look like a short one.
+func fill(r io.Reader, buffer []byte) (n int, err error) {
+	for n < len(buffer) && err == nil {
+		var m int
+		m, err = r.Read(buffer[n:])
+		n += m
+	}
+	return n, err
 }
 
 // signed checks the body against every secret of the source, so that a secret
@@ -151,7 +192,28 @@ func (in *Ingest) signed(source *waypost.Source, header string, body []byte) boo
 	return false
 }
 
-func (in *Ingest) refuse(w http.ResponseWriter, kind waypost.SourceKind, result Result, status int, message string) {
+func (in *Ingest) tooLarge(w http.ResponseWriter, kind waypost.SourceKind) {
+	in.reject(w, kind, ResultTooLarge, http.StatusRequestEntityTooLarge, "the body is over 4 MiB")
+}
+
+func (in *Ingest) overload(w http.ResponseWriter, kind waypost.SourceKind) {
+	in.observer.Refused(RefusedMemory)
+	in.later(w, kind, ResultOverload, soon, "too much is coming in at once; send it again")
+}
+
+// When those who are asked to come again are to do so, in seconds.
+const (
+	soon     = "1"
+	inAWhile = "30"
+)
+
+// later answers a request that is to come again.
+func (in *Ingest) later(w http.ResponseWriter, kind waypost.SourceKind, result Result, when, message string) {
+	w.Header().Set("Retry-After", when)
+	in.reject(w, kind, result, http.StatusServiceUnavailable, message)
+}
+
+func (in *Ingest) reject(w http.ResponseWriter, kind waypost.SourceKind, result Result, status int, message string) {
 	in.observer.Ingested(kind, result)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

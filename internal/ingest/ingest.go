@@ -8,7 +8,10 @@
 // What can go wrong, and what the sender hears: a bad or missing signature is
 // 401 and stores nothing; a body over the limit is 413; a store that cannot
 // commit, or more at once than memory allows, is 503 with Retry-After, and the
-// sender's own retry brings the request back. An authentic request that is not
+// sender's own retry brings the request back: nothing of it was stored, or it is
+// told again of all that was. What requests take in memory is bounded whatever
+// comes in (see intake); what does not fit is refused with as little of it read
+// as can be. An authentic request that is not
 // understood is kept whole as "unparsed" and answered 200, since a retry would
 // not make it clearer. An item whose number nobody owns is kept as "unrouted".
 package ingest
@@ -18,6 +21,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"hash/fnv"
 	"log/slog"
 	"time"
@@ -45,6 +49,27 @@ type Observer interface {
 	Ingested(kind waypost.SourceKind, result Result)
 	// Accepted counts one stored event by state, or a duplicate that was not stored.
 	Accepted(state waypost.EventState, duplicate bool)
+	// Refused counts one request that was authentic, as far as it was looked at,
+	// and was asked to come again.
+	Refused(why Refusal)
+}
+
+// Refusal is why a request was asked to come again.
+type Refusal string
+
+// The refusals; metric labels.
+const (
+	RefusedMemory  Refusal = "memory"  // too much comes in at once
+	RefusedDisk    Refusal = "disk"    // Options.Refuse said so
+	RefusedStore   Refusal = "store"   // it could not be committed, or not in time
+	RefusedClosing Refusal = "closing" // the gateway stops
+)
+
+func refusalOf(err error) Refusal {
+	if errors.Is(err, errClosed) {
+		return RefusedClosing
+	}
+	return RefusedStore
 }
 
 // Result is what became of an ingest request.
@@ -72,9 +97,12 @@ type Options struct {
 	// first. An error is answered like one of the store, so that the sender comes
 	// back and the event is told of once more. nil: nobody is told.
 	OnAccepted func(ctx context.Context, event waypost.Event) error
-	// MaxInFlight bounds the bytes of request bodies held in memory at once;
-	// default 256 MiB. Beyond it requests are answered 503.
-	MaxInFlight int64
+	// Refuse is asked before a body is read; an error means that nothing can be
+	// taken in for a while. nil: never.
+	Refuse func() error
+	// Memory bounds the bytes that requests take in memory at once; default 64 MiB.
+	// Half is for bodies that arrive, half for what is made of them.
+	Memory int64
 }
 
 // Ingest is the way in.
@@ -83,14 +111,19 @@ type Ingest struct {
 	committer *Committer
 	observer  Observer
 	accepted  func(ctx context.Context, event waypost.Event) error
+	refuse    func() error
 	log       *slog.Logger
-	gate      *gate
+	arriving  budget
+	working   budget
 }
 
 // New makes the way in.
 func New(options Options) *Ingest {
-	if options.MaxInFlight <= 0 {
-		options.MaxInFlight = 256 << 20
+	if options.Memory <= 0 {
+		options.Memory = 64 << 20
+	}
+	if options.Refuse == nil {
+		options.Refuse = func() error { return nil }
 	}
 	if options.OnAccepted == nil {
 		options.OnAccepted = func(context.Context, waypost.Event) error { return nil }
@@ -100,9 +133,24 @@ func New(options Options) *Ingest {
 		committer: options.Committer,
 		observer:  options.Observer,
 		accepted:  options.OnAccepted,
+		refuse:    options.Refuse,
 		log:       options.Log,
-		gate:      newGate(options.MaxInFlight),
+		arriving:  budget{limit: options.Memory / 2},
+		working:   budget{limit: options.Memory / 2},
 	}
+}
+
+func (in *Ingest) newIntake() *intake {
+	return &intake{arriving: &in.arriving, working: &in.working}
+}
+
+// cost is what arrivals take in memory until they are committed.
+func cost(arrivals []store.Arrival) int64 {
+	bytes := int64(baseCost)
+	for i := range arrivals {
+		bytes += int64(len(arrivals[i].Event.Body)) + itemCost
+	}
+	return bytes
 }
 
 // arrivals makes what is to be committed of an authentic Cloud API body.
@@ -201,10 +249,16 @@ func (in *Ingest) commit(ctx context.Context, arrivals []store.Arrival) error {
 // Publish accepts an event that a platform made itself. A repeat of the
 // tenant's idempotency key gives the first event's id and delivers nothing.
 func (in *Ingest) Publish(ctx context.Context, tenant waypost.TenantID, number waypost.NumberID, eventType string, data json.RawMessage, idempotencyKey string) (waypost.EventID, error) {
-	if !in.gate.enter(int64(len(data))) {
+	if err := in.refuse(); err != nil {
+		in.observer.Refused(RefusedDisk)
+		return 0, &waypost.Error{Kind: waypost.KindUnavailable, Message: "nothing can be stored at the moment; try again later", Err: err}
+	}
+	load := in.newIntake()
+	defer load.leave()
+	if !load.work(ctx, len(data)) {
+		in.observer.Refused(RefusedMemory)
 		return 0, waypost.Errorf(waypost.KindUnavailable, "too much is coming in at once; try again in a second")
 	}
-	defer in.gate.leave(int64(len(data)))
 	event := waypost.Event{
 		Type:     eventType,
 		State:    waypost.EventRouted,
@@ -222,6 +276,7 @@ func (in *Ingest) Publish(ctx context.Context, tenant waypost.TenantID, number w
 	}
 	receipts, err := in.committer.Commit(ctx, []store.Arrival{arrival})
 	if err != nil {
+		in.observer.Refused(refusalOf(err))
 		return 0, err
 	}
 	in.observer.Accepted(event.State, receipts[0].Duplicate)

@@ -23,23 +23,24 @@ func (in *Ingest) receiveOnPrem(w http.ResponseWriter, r *http.Request) {
 	if !authorized(source, r) {
 		in.log.Warn("on-premises token refused", "source", source.Name)
 		w.Header().Set("WWW-Authenticate", `Basic realm="waypost", charset="UTF-8"`)
-		in.refuse(w, source.Kind, ResultUnauthorized, http.StatusUnauthorized,
+		in.reject(w, source.Kind, ResultUnauthorized, http.StatusUnauthorized,
 			"send the source's token as a Bearer token or as the password of Basic credentials")
 		return
 	}
 	phone := strings.TrimPrefix(strings.TrimSpace(r.URL.Query().Get("number")), "+")
 	number := in.onPremNumber(source, phone)
 	if number == nil && phone == "" {
-		in.refuse(w, source.Kind, ResultMalformed, http.StatusBadRequest,
+		in.reject(w, source.Kind, ResultMalformed, http.StatusBadRequest,
 			"which number is this for? add ?number=<phone digits>, or bind the source to a number")
 		return
 	}
-	body, held, ok := in.read(w, r, source.Kind)
-	defer in.gate.leave(held)
+	load := in.newIntake()
+	defer load.leave()
+	body, ok := in.read(w, r, source.Kind, load)
 	if !ok {
 		return
 	}
-	in.finish(w, r, source, in.onPremArrivals(source, number, phone, body))
+	in.take(w, r, source, load, len(body), func() []store.Arrival { return in.onPremArrivals(source, number, phone, body) })
 }
 
 var errNotOnPrem = errors.New("no contacts, messages, statuses or errors array")

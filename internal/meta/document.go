@@ -1,16 +1,30 @@
 package meta
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"sync"
 )
 
-// maxDepth bounds the nesting of a body. Meta's deepest has about fifteen
-// levels, and many a receiver's parser gives up at a few hundred.
-const maxDepth = 256
+const (
+	// maxDepth bounds the nesting that is looked into. Meta's deepest body has
+	// about fifteen levels, and many a receiver's parser gives up at a few
+	// hundred.
+	maxDepth = 256
+	// maxNesting bounds the nesting of what counts as JSON at all, as it does in
+	// encoding/json.
+	maxNesting = 10_000
+	// A body may have one value in leastSpread bytes, and some more: what Meta
+	// sends has one in twenty, and the index of one in two would take many times
+	// the body's size.
+	leastSpread = 8
+	spareValues = 1 << 16
+)
 
 // document is a JSON text with an index of every value in it. The text is
 // scanned once; after that, finding a member is a walk over the index, and
@@ -18,6 +32,8 @@ const maxDepth = 256
 type document struct {
 	text  []byte
 	nodes []node // in the order of the text; nodes[0] is the whole of it
+	most  int    // nodes that there may be
+	deep  bool   // there are values that are not in the index: see node.deep
 }
 
 // node is one value of a document.
@@ -28,6 +44,7 @@ type node struct {
 	after      int32 // the first node that does not lie within this one
 	keyEscaped bool  // the name has escapes
 	escaped    bool  // the value is a string with escapes
+	deep       bool  // what lies within this one is beyond maxDepth, and has no nodes
 }
 
 // Nodes go by their number in document.nodes.
@@ -41,13 +58,31 @@ var documents = sync.Pool{New: func() any { return new(document) }}
 // maxKept is the largest index that is kept for the next body.
 const maxKept = 1 << 14
 
-// parse indexes a JSON text. The document is the caller's until release.
+// parse indexes a JSON text that is nowhere nested deeper than maxDepth. The
+// document is the caller's until release.
 func parse(text []byte) (*document, error) {
+	d, err := parseDeep(text)
+	if err == nil && d.deep {
+		d.release()
+		return nil, errTooDeep
+	}
+	return d, err
+}
+
+var (
+	errTooDeep  = fmt.Errorf("read JSON: it is nested deeper than %d levels", maxDepth)
+	errTooDense = errors.New("read JSON: it holds too many values for its size")
+)
+
+// parseDeep indexes a JSON text down to maxDepth.
+func parseDeep(text []byte) (*document, error) {
 	if len(text) > math.MaxInt32 {
 		return nil, fmt.Errorf("read JSON: %d bytes are too many", len(text))
 	}
 	d := documents.Get().(*document)
-	d.text, d.nodes = text, d.nodes[:0]
+	d.text, d.nodes, d.deep = text, d.nodes[:0], false
+	d.most = spareValues + len(text)/leastSpread
+	d.provide()
 	at := d.scan(d.space(0), node{}, 0)
 	if at >= 0 {
 		if at = d.space(at); at != len(text) {
@@ -55,10 +90,28 @@ func parse(text []byte) (*document, error) {
 		}
 	}
 	if at < 0 {
+		dense := len(d.nodes) == d.most
 		d.release()
+		if dense {
+			return nil, errTooDense
+		}
 		return nil, fmt.Errorf("read JSON: byte %d does not fit", -at-1)
 	}
 	return d, nil
+}
+
+// provide makes room for the index of a large text at once, where growing would
+// take several times as much: there are at most as many values as there are
+// commas and openings.
+func (d *document) provide() {
+	if len(d.text) < maxKept {
+		return
+	}
+	values := 1
+	for _, mark := range []string{",", "{", "["} {
+		values += bytes.Count(d.text, []byte(mark))
+	}
+	d.nodes = slices.Grow(d.nodes, min(values, d.most))
 }
 
 // release gives the index back. What was copied or cut out of the text stays.
@@ -75,7 +128,7 @@ func broken(at int) int { return -at - 1 }
 // scan indexes the value at a place and gives the place behind it. n holds its
 // member name.
 func (d *document) scan(at int, n node, depth int) int {
-	if at >= len(d.text) || depth > maxDepth {
+	if at >= len(d.text) || depth > maxNesting || len(d.nodes) == d.most {
 		return broken(at)
 	}
 	index := len(d.nodes)
@@ -98,8 +151,27 @@ func (d *document) scan(at int, n node, depth int) int {
 	default:
 		end = d.scanNumber(at)
 	}
+	if depth == maxDepth {
+		d.hide(index)
+	}
 	d.nodes[index].end, d.nodes[index].after = int32(end), int32(len(d.nodes))
 	return end
+}
+
+// hide takes what lies within a value out of the index.
+func (d *document) hide(n int) {
+	if len(d.nodes) > n+1 {
+		d.nodes = d.nodes[:n+1]
+		d.nodes[n].deep, d.deep = true, true
+	}
+}
+
+// isDeep reports whether a value has parts that lie too deep to be looked at.
+func (d *document) isDeep(n int) bool {
+	if !d.deep || n == none {
+		return false
+	}
+	return slices.ContainsFunc(d.nodes[n:d.nodes[n].after], func(n node) bool { return n.deep })
 }
 
 func (d *document) scanObject(at, depth int) int {

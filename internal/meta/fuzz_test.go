@@ -24,6 +24,7 @@ func seed(f *testing.F) {
 	for _, text := range []string{
 		``, `{}`, `{"object":"whatsapp_business_account","entry":[{"changes":[{"field":"messages","value":{"messages":[{}],"messages":[]}}]}]}`,
 		`{"a":-0.1e+5,"b":"\ud800\u0000","c":[[[]]]}`, "{\"\xff\":\"\xc3\x28\"}", `[1,2,]`, `01`, `1.`, `"\x"`, "\"\n\"", `truefalse`, "\ufeff{}",
+		`{"object":"whatsapp_business_account","entry":[{"changes":[{"field":"messages","value":{"messages":[{"x":` + deep + `},{"id":"1"}]}}]}],"entry":[{}]}`,
 	} {
 		f.Add([]byte(text))
 	}

@@ -26,14 +26,16 @@
 //
 // A request is refused as a whole (the caller keeps its bytes) when it is not
 // JSON, not about a WhatsApp business account, or no part of it is understood;
-// and when it is out of all proportion: nested deeper than maxDepth, of more
-// than maxItems items, or one whose items, each in its envelope, would take
-// many times its size.
+// and when it is out of all proportion: of more than maxItems items, of very many
+// values for its size, or one
+// whose items, each in its envelope, would take many times its size.
 //
-// When a part is odd (a change without a field, a message that is no object,
-// two members with the same name where it matters) the rest splits as ever and
-// the odd part becomes an item of type waypost.TypeUnparsed in an envelope of
-// its own. Texts that come to rule something here (ids, types) are checked for
+// When a part is odd (a change without a field, a message that is no object or
+// is nested deeper than maxDepth, two members with the same name where it
+// matters) the rest splits as ever and the odd part becomes an item of type
+// waypost.TypeUnparsed in an envelope of its own. The part is the smallest that
+// holds all of what is odd: an element of a list, else the change, else the
+// entry. Texts that come to rule something here (ids, types) are checked for
 // length and characters, so that no store or log chokes on them.
 //
 // # Reading

@@ -27,7 +27,7 @@ var (
 // their bodies, except that the only item of a request has the request's own
 // bytes.
 func Split(body []byte) ([]Item, error) {
-	d, err := parse(body)
+	d, err := parseDeep(body)
 	if err != nil {
 		return nil, fmt.Errorf("read webhook: %w", err)
 	}
@@ -58,7 +58,7 @@ func Split(body []byte) ([]Item, error) {
 // splitter finds the parts of one request.
 type splitter struct {
 	*document
-	entries int // the array of entries
+	arrays  int // of entries; one, as a rule
 	changes []change
 	parts   []part
 	budget  int // bytes that the items may still take
@@ -120,6 +120,7 @@ var noLists = [noList]int{none, none, none, none}
 // entry is one entry of the request.
 type entry struct {
 	node    int
+	within  int    // the array that it is in
 	changes int    // its array of changes; none when the entry is odd
 	id      string // the business account, mostly
 	sent    []byte // the time, as written
@@ -155,15 +156,28 @@ func (s *splitter) request() error {
 	if object := s.member(root, "object"); string(s.string(object)) != objectAccount {
 		return errors.New("read webhook: its object is not " + objectAccount)
 	}
-	entries, ok := s.sole(root, "entry")
-	if !ok || !s.isArray(entries) || s.isEmpty(entries) {
-		return errors.New("read webhook: it has no entry")
+	if s.isDeepBeside(root, "entry") {
+		return fmt.Errorf("read webhook: %w", errTooDeep)
 	}
-	s.entries = entries
-	for entry := range s.children(entries) {
-		if err := s.entry(entry); err != nil {
-			return err
+	for member := range s.children(root) {
+		if string(s.name(member)) != "entry" {
+			continue
 		}
+		s.arrays++
+		if !s.isArray(member) {
+			return errors.New("read webhook: its entry is no array")
+		}
+		for node := range s.children(member) {
+			if err := s.entry(entry{node: node, within: member}); err != nil {
+				return err
+			}
+		}
+	}
+	switch {
+	case len(s.parts) == 0:
+		return errors.New("read webhook: it has no entry")
+	case len(s.parts) == 1 && s.arrays > 1: // receivers would not all read the same one
+		return errors.New("read webhook: it has an entry twice")
 	}
 	for i := range s.parts {
 		if !s.parts[i].odd {
@@ -191,16 +205,27 @@ func (s *splitter) sole(n int, name string) (member int, ok bool) {
 	return member, true
 }
 
-func (s *splitter) entry(node int) error {
-	changes, ok := s.sole(node, "changes")
-	e := entry{
-		node:    node,
-		changes: changes,
-		id:      identifier(s.string(s.member(node, "id"))),
-		sent:    s.string(s.member(node, "time")),
+// isDeepBeside reports whether an object has parts that lie too deep outside the
+// members of a name. They would be too deep in the envelope of every item.
+func (s *splitter) isDeepBeside(n int, name string) bool {
+	if !s.deep || !s.isObject(n) {
+		return s.isDeep(n)
 	}
+	for child := range s.children(n) {
+		if string(s.name(child)) != name && s.isDeep(child) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *splitter) entry(e entry) error {
+	changes, ok := s.sole(e.node, "changes")
+	e.changes = changes
+	e.id = identifier(s.string(s.member(e.node, "id")))
+	e.sent = s.string(s.member(e.node, "time"))
 	e.sentAt = unixTime(e.sent)
-	if !ok || !s.isArray(changes) || s.isEmpty(changes) {
+	if !ok || !s.isArray(changes) || s.isEmpty(changes) || s.isDeepBeside(e.node, "changes") {
 		return s.whole(change{entry: e, node: none, value: none}, true)
 	}
 	for node := range s.children(changes) {
@@ -217,12 +242,12 @@ func (s *splitter) change(c change) error {
 	if s.begins(field, '"') {
 		c.field = s.string(field)
 	}
-	if !okField || !okValue || len(c.field) == 0 || value == none || s.begins(value, 'n') {
+	if !okField || !okValue || len(c.field) == 0 || value == none || s.begins(value, 'n') || s.isDeepBeside(c.node, "value") {
 		return s.whole(c, true)
 	}
 	c.value = value
 	if !hasLists(c.field) {
-		return s.whole(c, false)
+		return s.whole(c, s.isDeep(value))
 	}
 	count, ok := s.findLists(&c)
 	switch {
@@ -247,6 +272,9 @@ func (s *splitter) findLists(c *change) (count int, ok bool) {
 	for member := range s.children(c.value) {
 		name := s.name(member)
 		list := listOf(c.field, name)
+		if list == noList && s.isDeep(member) {
+			return 0, false
+		}
 		if list == noList && string(name) != "contacts" {
 			continue
 		}
@@ -265,7 +293,7 @@ func (s *splitter) findLists(c *change) (count int, ok bool) {
 			count += s.count(member)
 		}
 	}
-	if s.explains(c) {
+	if s.explains(c) && !s.isDeep(c.lists[errorList]) {
 		count = 1
 		c.lists[errorList] = none
 	}
@@ -302,7 +330,7 @@ func (s *splitter) elements(c change, count int) error {
 	}
 	for l, array := range c.lists {
 		for element := range s.children(array) {
-			if err := s.add(part{list: list(l), element: element, odd: !s.isObject(element)}); err != nil {
+			if err := s.add(part{list: list(l), element: element, odd: !s.isObject(element) || s.isDeep(element)}); err != nil {
 				return err
 			}
 		}
@@ -341,7 +369,7 @@ func (s *splitter) spend(size int) bool {
 // appendRequest writes the envelope of one part.
 func (s *splitter) appendRequest(dst []byte, p *part) []byte {
 	c := &s.changes[p.change]
-	return s.appendWithin(dst, root, s.entries, func(dst []byte) []byte {
+	return s.appendWithin(dst, root, c.within, func(dst []byte) []byte {
 		if c.node == none {
 			return append(dst, s.raw(c.entry.node)...)
 		}
@@ -356,12 +384,14 @@ func (s *splitter) appendRequest(dst []byte, p *part) []byte {
 func (s *splitter) appendWithin(dst []byte, object, array int, write func([]byte) []byte) []byte {
 	dst = append(dst, '{')
 	for member := range s.children(object) {
-		if member != array {
+		switch {
+		case member == array:
+			dst = append(s.appendName(dst, member), '[')
+			dst = append(write(dst), ']')
+		case s.arrays > 1 && object == root && string(s.name(member)) == "entry":
+		default:
 			dst = s.appendMember(dst, member)
-			continue
 		}
-		dst = append(s.appendName(dst, member), '[')
-		dst = append(write(dst), ']')
 	}
 	return append(dst, '}')
 }

@@ -198,6 +198,8 @@ func TestSplitTypes(t *testing.T) {
 	}
 }
 
+var deep = strings.Repeat("[", 300) + strings.Repeat("]", 300)
+
 func TestSplitOddParts(t *testing.T) {
 	t.Parallel()
 	const good = `{"field":"messages","value":{"messages":[{"id":"1","type":"text"}]}}`
@@ -216,6 +218,13 @@ func TestSplitOddParts(t *testing.T) {
 		"changes no array":    `{"id":"1","changes":{}}`,
 		"changes twice":       `{"id":"1","changes":[` + good + `],"changes":[` + good + `]}`,
 		"entry is no object":  `17`,
+		"a deep message":      `{"id":"1","changes":[{"field":"messages","value":{"messages":[{"id":"9","x":` + deep + `}]}}]}`,
+		"a deep value":        `{"id":"1","changes":[{"field":"messages","value":{"x":` + deep + `,"messages":[{"id":"8"},{"id":"9"}]}}]}`,
+		"a deep contact":      `{"id":"1","changes":[{"field":"messages","value":{"contacts":[` + deep + `],"messages":[{"id":"8"},{"id":"9"}]}}]}`,
+		"a deep other change": `{"id":"1","changes":[{"field":"flows","value":{"x":` + deep + `}}]}`,
+		"a deep change":       `{"id":"1","changes":[{"x":` + deep + `,"field":"flows","value":{}}]}`,
+		"a deep entry":        `{"id":"1","x":` + deep + `,"changes":[` + good + `,` + good + `]}`,
+		"a deep no-entry":     deep,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -236,20 +245,86 @@ func TestSplitOddParts(t *testing.T) {
 	}
 }
 
+// TestSplitOddElements: one bad element costs its neighbours nothing, not even in
+// the same list.
+func TestSplitOddElements(t *testing.T) {
+	t.Parallel()
+	for name, bad := range map[string]string{
+		"deep":        `{"id":"2","type":"text","x":{"y":` + deep + `}}`,
+		"very deep":   `{"id":"2","x":` + strings.Repeat(`{"a":[`, 4900) + strings.Repeat("]}", 4900) + `}`,
+		"no object":   `"2"`,
+		"deep, no id": deep,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			value := func(elements string) string {
+				return string(envelope(`{"metadata":{"phone_number_id":"5"},"messages":[` + elements + `]}`))
+			}
+			items, err := Split([]byte(value(`{"id":"1","type":"text"},` + bad + `,{"id":"3","type":"image"}`)))
+			if err != nil || len(items) != 3 {
+				t.Fatalf("%d items, %v", len(items), err)
+			}
+			for i, want := range []struct{ kind, body string }{
+				{"whatsapp.message.text", value(`{"id":"1","type":"text"}`)},
+				{waypost.TypeUnparsed, value(bad)},
+				{"whatsapp.message.image", value(`{"id":"3","type":"image"}`)},
+			} {
+				if items[i].Type != want.kind || string(items[i].Body) != want.body || items[i].PhoneNumberID != "5" {
+					t.Errorf("item %d is %s of %s: %.200s", i, items[i].Type, items[i].PhoneNumberID, items[i].Body)
+				}
+			}
+		})
+	}
+}
+
+// TestSplitExplainedDeeply: errors that lie too deep do not take the message with
+// them which they are about.
+func TestSplitExplainedDeeply(t *testing.T) {
+	t.Parallel()
+	got := types(envelope(`{"messages":[{"id":"1","type":"unsupported"}],"errors":[{"code":1,"x":` + deep + `}]}`))
+	if want := []string{"whatsapp.message.unsupported", waypost.TypeUnparsed}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// TestSplitEntryTwice: whichever of the two a receiver would read, each item comes
+// in an envelope with one.
+func TestSplitEntryTwice(t *testing.T) {
+	t.Parallel()
+	entry := func(id string) string {
+		return `{"id":"` + id + `","changes":[{"field":"flows","value":{"n":` + id + `}}]}`
+	}
+	items, err := Split([]byte(`{"entry":[` + entry("1") + `],"object":"whatsapp_business_account","entry":[` + entry("2") + `,` + entry("3") + `]}`))
+	if err != nil || len(items) != 3 {
+		t.Fatalf("%d items, %v", len(items), err)
+	}
+	for i, want := range []string{
+		`{"entry":[` + entry("1") + `],"object":"whatsapp_business_account"}`,
+		`{"object":"whatsapp_business_account","entry":[` + entry("2") + `]}`,
+		`{"object":"whatsapp_business_account","entry":[` + entry("3") + `]}`,
+	} {
+		if got := string(items[i].Body); got != want {
+			t.Errorf("item %d is %s", i, got)
+		}
+	}
+}
+
 func TestSplitRefuses(t *testing.T) {
 	t.Parallel()
-	deep := strings.Repeat("[", 300) + strings.Repeat("]", 300)
 	for name, body := range map[string]string{
-		"nothing":         ``,
-		"space":           ` `,
-		"cut off":         `{"object":"whatsapp_business_account","entry":[{"id":"1","changes":[{"field":"flows","value":{}}]}`,
-		"something after": string(envelope(`{}`)) + `{}`,
-		"an array":        `[]`,
-		"no object":       `{"entry":[{"changes":[{"field":"flows","value":{}}]}]}`,
-		"another object":  `{"object":"page","entry":[{"changes":[{"field":"flows","value":{}}]}]}`,
-		"no entry":        `{"object":"whatsapp_business_account"}`,
-		"two entries":     `{"object":"whatsapp_business_account","entry":[{"changes":[{"field":"flows","value":{}}]}],"entry":[]}`,
-		"too deep":        string(envelope(`{"x":` + deep + `}`)),
+		"nothing":                   ``,
+		"space":                     ` `,
+		"cut off":                   `{"object":"whatsapp_business_account","entry":[{"id":"1","changes":[{"field":"flows","value":{}}]}`,
+		"something after":           string(envelope(`{}`)) + `{}`,
+		"an array":                  `[]`,
+		"no object":                 `{"entry":[{"changes":[{"field":"flows","value":{}}]}]}`,
+		"another object":            `{"object":"page","entry":[{"changes":[{"field":"flows","value":{}}]}]}`,
+		"no entry":                  `{"object":"whatsapp_business_account"}`,
+		"two entries":               `{"object":"whatsapp_business_account","entry":[{"changes":[{"field":"flows","value":{}}]}],"entry":[]}`,
+		"an entry that is no array": `{"object":"whatsapp_business_account","entry":[{"changes":[{"field":"flows","value":{}}]}],"entry":{}}`,
+		"too deep":                  string(envelope(`{"x":` + deep + `}`)),
+		"too deep beside the entry": `{"object":"whatsapp_business_account","x":` + deep + `,"entry":[{"changes":[{"field":"flows","value":{}},{"field":"flows","value":1}]}]}`,
+		"nested without end":        string(envelope(`{"x":` + strings.Repeat("[", maxNesting) + strings.Repeat("]", maxNesting) + `,"messages":[{"id":"1"},{"id":"2"}]}`)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -272,6 +347,7 @@ func TestSplitIsBounded(t *testing.T) {
 		"many members beside many errors":    envelope(`{` + manyMembers(30_000) + `"errors":[` + strings.Repeat(`{},`, maxItems-1) + `{}]}`),
 		"many members beside many changes": []byte(`{"object":"whatsapp_business_account","entry":[{` + manyMembers(30_000) + `"changes":[` +
 			strings.Repeat(`{"field":"x","value":0},`, maxItems-1) + `{}]}]}`),
+		"values all over":             envelope(`{"messages":[{"id":"1","x":[` + strings.Repeat("1,", 200_000) + `1]},{"id":"2"}]}`),
 		"contacts of the same person": envelope(`{"contacts":[` + manyContacts(3000, `,"wa_id":"1"`) + `],"messages":[` + strings.Repeat(`{"from":"1"},`, 3000) + `{}]}`),
 	} {
 		t.Run(name, func(t *testing.T) {

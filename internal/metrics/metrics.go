@@ -20,6 +20,7 @@ type Metrics struct {
 	requests   *prometheus.CounterVec
 	events     *prometheus.CounterVec
 	duplicates prometheus.Counter
+	refused    *prometheus.CounterVec
 	attempts   *prometheus.CounterVec
 	durations  *prometheus.HistogramVec
 	lost       prometheus.Counter
@@ -42,6 +43,10 @@ func New() *Metrics {
 			Name: "waypost_event_duplicates_total",
 			Help: "Repeats of events that were acknowledged and not stored again.",
 		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "waypost_ingest_refused_total",
+			Help: "Requests that were asked to come again, by reason (memory, disk, store, closing).",
+		}, []string{"reason"}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "waypost_delivery_attempts_total",
 			Help: "Delivery attempts by dialect, outcome and reason.",
@@ -56,7 +61,7 @@ func New() *Metrics {
 			Help: "Results that were not written because another node had taken the delivery over.",
 		}),
 	}
-	m.registry.MustRegister(m.requests, m.events, m.duplicates, m.attempts, m.durations, m.lost,
+	m.registry.MustRegister(m.requests, m.events, m.duplicates, m.refused, m.attempts, m.durations, m.lost,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -84,6 +89,9 @@ func (m *Metrics) Accepted(state waypost.EventState, duplicate bool) {
 	}
 	m.events.WithLabelValues(string(state)).Inc()
 }
+
+// Refused counts one request that was asked to come again.
+func (m *Metrics) Refused(why ingest.Refusal) { m.refused.WithLabelValues(string(why)).Inc() }
 
 // Attempted counts one delivery attempt.
 func (m *Metrics) Attempted(dialect string, outcome waypost.Outcome, reason waypost.Reason, took time.Duration) {

@@ -1,16 +1,21 @@
 // Package node is this process's membership among the nodes that share a store.
 //
 // A node holds a lease and renews it well before it runs out. While it holds
-// the lease it may accept events and work on deliveries. When a renewal comes
-// too late the node is no longer who it was: other nodes may have taken over
-// its work, so it stops, drops what it had in hand, joins again under a new id
-// and starts afresh. Nothing is lost by that; a delivery may be repeated.
+// the lease it may accept events and work on deliveries, and with each renewal it
+// learns which other nodes there are and tells them whom it takes into account.
+//
+// When renewals fail the node stops by itself, by a clock that nobody sets and
+// before the lease can have run out: what it had in hand is then taken over by
+// others, and must not be worked on twice. It gives the old lease up for good,
+// reads anew what may have changed meanwhile, joins under a new id and starts
+// afresh. Nothing is lost by that; a delivery may be repeated.
 package node
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,12 +23,26 @@ import (
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
+// Work is what a node does under its lease; delivery.Engine is it.
+type Work interface {
+	// Run works under the lease of node until ctx ends. When lost is closed, or
+	// the store says that the lease is lost, it soon returns store.ErrLeaseLost
+	// with nothing left under way.
+	Run(ctx context.Context, node waypost.NodeID, lost <-chan struct{}) error
+	// Members tells which leases are live. It gives the newest node that is taken
+	// into account from here on in whatever is done under the lease, and whether
+	// that settles it; if not, it is called again soon.
+	Members(members []store.Member) (seen waypost.NodeID, settled bool)
+}
+
 // Options of a Node. The zero value works.
 type Options struct {
 	TTL   time.Duration // how long a lease lasts; default 6 s
-	Renew time.Duration // time between renewals; default a third of TTL
-	Log   *slog.Logger
-	Now   func() time.Time
+	Renew time.Duration // time between renewals; default a sixth of TTL
+	// Refresh is called before the node joins again. nil: there is nothing to do.
+	Refresh func(ctx context.Context) error
+	Log     *slog.Logger
+	Now     func() time.Time
 }
 
 // Node is one run of the process. Its methods are safe for concurrent use.
@@ -31,12 +50,19 @@ type Node struct {
 	leases  store.Nodes
 	options Options
 	current atomic.Pointer[membership]
+	members atomic.Int64
 }
 
+// membership is one lease. Its time is that of the wall when it began and goes on
+// from there by itself, so that no lease ends because a clock is set.
 type membership struct {
-	id  waypost.NodeID
-	ids *waypost.IDs
+	id    waypost.NodeID
+	ids   *waypost.IDs
+	wall  time.Time
+	began time.Time
 }
+
+func (m *membership) now() time.Time { return m.wall.Add(time.Since(m.began)) }
 
 // New makes a node that has not joined yet.
 func New(leases store.Nodes, options Options) *Node {
@@ -44,7 +70,10 @@ func New(leases store.Nodes, options Options) *Node {
 		options.TTL = 6 * time.Second
 	}
 	if options.Renew <= 0 {
-		options.Renew = options.TTL / 3
+		options.Renew = options.TTL / 6
+	}
+	if options.Refresh == nil {
+		options.Refresh = func(context.Context) error { return nil }
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
@@ -55,7 +84,8 @@ func New(leases store.Nodes, options Options) *Node {
 	return &Node{leases: leases, options: options}
 }
 
-// ID is the node's present id, or 0 while it holds no lease.
+// ID is the node's present id, or the last one while it joins again; the store
+// knows whether that is worth anything.
 func (n *Node) ID() waypost.NodeID {
 	if m := n.current.Load(); m != nil {
 		return m.id
@@ -67,122 +97,197 @@ func (n *Node) ID() waypost.NodeID {
 // succeeded once.
 func (n *Node) NextID() int64 { return n.current.Load().ids.Next() }
 
+// Members is how many nodes hold a lease, as last heard.
+func (n *Node) Members() int { return int(n.members.Load()) }
+
 // Join takes a first lease, so that NextID works before Run.
 func (n *Node) Join(ctx context.Context) error {
-	id, slot, floor, err := n.leases.Join(ctx, n.options.TTL, n.options.Now())
+	m := &membership{wall: n.options.Now().Round(0), began: time.Now()}
+	id, slot, floor, err := n.leases.Join(ctx, n.options.TTL, m.wall)
 	if err != nil {
 		return err
 	}
-	if m := n.current.Load(); m != nil {
-		floor = max(floor, m.ids.Next())
+	if old := n.current.Load(); old != nil {
+		floor = max(floor, old.ids.Next())
 	}
-	ids, err := waypost.NewIDs(slot, floor, n.options.Now)
-	if err != nil {
+	m.id = id
+	if m.ids, err = waypost.NewIDs(slot, floor, n.options.Now); err != nil {
 		return err
 	}
-	n.current.Store(&membership{id: id, ids: ids})
+	n.current.Store(m)
 	n.options.Log.Info("node joined", "node", id.String(), "slot", slot)
 	return nil
 }
 
 // Run keeps the lease and runs work under it, again and again under new ids if
-// the lease is lost, until ctx ends. work must return soon after its context
-// ends. The lease is given back at the end.
-func (n *Node) Run(ctx context.Context, work func(context.Context, waypost.NodeID) error) error {
+// the lease is lost, until ctx ends. The lease is given back at the end.
+func (n *Node) Run(ctx context.Context, work Work) error {
 	for {
-		id := n.ID()
-		err := n.hold(ctx, id, work)
-		if !errors.Is(err, store.ErrLeaseLost) {
-			n.leave(ctx, id)
-			return err
+		m := n.current.Load()
+		err := n.hold(ctx, m, work)
+		if !errors.Is(err, store.ErrLeaseLost) || ctx.Err() != nil {
+			n.leaveAtLast(ctx, m)
+			return lasting(err)
 		}
-		n.options.Log.Warn("lease lost, joining again", "node", id.String())
-		if err := n.rejoin(ctx); err != nil {
-			return nil //nolint:nilerr // the context ended while there was no lease to give back
+		n.options.Log.Warn("lease lost, joining again", "node", m.id.String())
+		if !n.rejoin(ctx, m) {
+			return nil
 		}
 	}
 }
 
-// hold runs work while it renews the lease of id.
-func (n *Node) hold(ctx context.Context, id waypost.NodeID, work func(context.Context, waypost.NodeID) error) error {
-	workCtx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	renewed := make(chan struct{})
-	// Renewal outlives ctx: work that drains after ctx has ended still needs
-	// the lease to write back.
-	renewCtx, endRenewal := context.WithCancel(context.WithoutCancel(ctx))
-	go func() {
-		defer close(renewed)
-		if n.renew(renewCtx, id) {
-			stop(store.ErrLeaseLost)
-		}
-	}()
-	err := work(workCtx, id)
-	endRenewal()
-	<-renewed
-	if errors.Is(context.Cause(workCtx), store.ErrLeaseLost) {
-		return store.ErrLeaseLost
+// lasting is the error without one that only says that there is no lease.
+func lasting(err error) error {
+	if errors.Is(err, store.ErrLeaseLost) {
+		return nil
 	}
 	return err
 }
 
-// renew keeps the lease until ctx ends (false) or it is lost (true). A renewal
-// that fails for another reason is tried again as long as the lease can still
-// be alive.
-func (n *Node) renew(ctx context.Context, id waypost.NodeID) (lost bool) {
-	ticker := time.NewTicker(n.options.Renew)
-	defer ticker.Stop()
-	n.adopt(ctx)
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-ticker.C:
+// hold runs work while it keeps the lease.
+func (n *Node) hold(ctx context.Context, m *membership, work Work) error {
+	lost := make(chan struct{})
+	// The lease outlives ctx: work that drains after ctx has ended still needs it
+	// to write back.
+	keepCtx, end := context.WithCancel(context.WithoutCancel(ctx))
+	var keeping sync.WaitGroup
+	keeping.Go(func() {
+		if n.keep(keepCtx, m, work) {
+			close(lost)
 		}
-		_, err := n.leases.Renew(ctx, id, n.options.TTL, n.options.Now(), 0)
+	})
+	keeping.Go(func() { n.adopt(keepCtx, m) })
+	err := work.Run(ctx, m.id, lost)
+	end()
+	keeping.Wait()
+	return err
+}
+
+// soon is the time between renewals when a renewal failed or nodes wait for one
+// another.
+const soon = 200 * time.Millisecond
+
+// keep renews the lease until ctx ends (false) or it is lost (true). The lease
+// counts as lost when a sixth of it is left, which is for ending what is under
+// way. What the store has granted lasts at least TTL from when it was asked for,
+// whatever its clock says.
+func (n *Node) keep(ctx context.Context, m *membership, work Work) (lost bool) {
+	safe := n.options.TTL - n.options.TTL/6
+	// Work starts with the first answer, whatever is left of the lease till then.
+	until := time.Now().Add(safe)
+	var seen waypost.NodeID
+	for {
+		asked := time.Now()
+		wait := min(soon, n.options.Renew)
+		members, err := n.renew(ctx, m, seen, until)
 		switch {
 		case ctx.Err() != nil:
 			return false
 		case errors.Is(err, store.ErrLeaseLost):
 			return true
 		case err != nil:
-			n.options.Log.Warn("lease not renewed", "node", id.String(), "error", err)
+			n.options.Log.Warn("lease not renewed", "node", m.id.String(), "error", err)
 		default:
-			n.adopt(ctx)
+			until = asked.Add(safe)
+			n.members.Store(int64(len(members)))
+			told := seen
+			var settled bool
+			seen, settled = work.Members(members)
+			switch {
+			case seen != told:
+				wait = 0 // others may be waiting to hear it
+			case settled:
+				wait = n.options.Renew
+			}
+		}
+		if !pause(ctx, min(wait, time.Until(until))) {
+			return false
+		}
+		if !time.Now().Before(until) {
+			return true
 		}
 	}
 }
 
-// adopt frees what nodes whose lease has run out had in hand.
-func (n *Node) adopt(ctx context.Context) {
-	adopted, err := n.leases.Adopt(ctx, n.options.Now())
-	switch {
-	case err != nil && ctx.Err() == nil:
-		n.options.Log.Warn("dead nodes not adopted", "error", err)
-	case adopted > 0:
-		n.options.Log.Info("adopted deliveries of dead nodes", "deliveries", adopted)
+func (n *Node) renew(ctx context.Context, m *membership, seen waypost.NodeID, until time.Time) ([]store.Member, error) {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	return n.leases.Renew(ctx, m.id, n.options.TTL, m.now(), seen)
+}
+
+// pause reports false if ctx ends first.
+func pause(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 
-func (n *Node) rejoin(ctx context.Context) error {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		err := n.Join(ctx)
-		if err == nil || ctx.Err() != nil {
-			return ctx.Err()
+// adopt frees, again and again until ctx ends, what nodes whose lease has run out
+// had in hand.
+func (n *Node) adopt(ctx context.Context, m *membership) {
+	for {
+		adopted, err := n.leases.Adopt(ctx, n.earlier(m))
+		switch {
+		case err != nil && ctx.Err() == nil:
+			n.options.Log.Warn("dead nodes not adopted", "error", err)
+		case adopted > 0:
+			n.options.Log.Info("adopted deliveries of dead nodes", "deliveries", adopted)
 		}
-		n.options.Log.Warn("not joined", "error", err)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
+		if !pause(ctx, n.options.Renew) {
+			return
 		}
 	}
 }
 
-func (n *Node) leave(ctx context.Context, id waypost.NodeID) {
+// earlier is the lease's time or the wall's, whichever is behind: what is made
+// due now must be so by either.
+func (n *Node) earlier(m *membership) time.Time {
+	wall, lease := n.options.Now(), m.now()
+	if wall.Before(lease) {
+		return wall
+	}
+	return lease
+}
+
+// rejoin takes a new lease, for as long as it takes; false if ctx ended first.
+func (n *Node) rejoin(ctx context.Context, old *membership) bool {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := n.again(ctx, old)
+		if err == nil {
+			return true
+		}
+		if ctx.Err() == nil {
+			n.options.Log.Warn("not joined", "error", err)
+		}
+		if !pause(ctx, wait) {
+			return false
+		}
+	}
+}
+
+// again joins after the old lease is ended, whether it had run out already or
+// not: then what was in its hand is free, and what is known of it can be written.
+func (n *Node) again(ctx context.Context, old *membership) error {
+	ctx, cancel := context.WithTimeout(ctx, n.options.TTL)
+	defer cancel()
+	if err := n.leases.Leave(ctx, old.id, n.earlier(old)); err != nil {
+		return err
+	}
+	if err := n.options.Refresh(ctx); err != nil {
+		return err
+	}
+	return n.Join(ctx)
+}
+
+func (n *Node) leaveAtLast(ctx context.Context, m *membership) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if err := n.leases.Leave(ctx, id, n.options.Now()); err != nil {
-		n.options.Log.Warn("lease not given back; it will run out by itself", "node", id.String(), "error", err)
+	if err := n.leases.Leave(ctx, m.id, n.earlier(m)); err != nil {
+		n.options.Log.Warn("lease not given back; it will run out by itself", "node", m.id.String(), "error", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 type account struct {
 	service *Service
 	dialect registered
+	key     waypost.Key
 	tenant  waypost.Tenant
 	number  *waypost.Number
 }
@@ -61,6 +62,7 @@ func (a *account) Change(ctx context.Context, place dialect.Place, edit func(*wa
 	if err := a.mayUse(ctx, place); err != nil {
 		return waypost.Endpoint{}, err
 	}
+	ctx = a.by(ctx)
 	// Twice: another node may have filled or emptied the place a moment ago,
 	// which shows only in the write.
 	e, err := a.put(ctx, place, edit)
@@ -73,17 +75,16 @@ func (a *account) Change(ctx context.Context, place dialect.Place, edit func(*wa
 
 func (a *account) put(ctx context.Context, place dialect.Place, edit func(*waypost.Endpoint) error) (waypost.Endpoint, error) {
 	if present := a.at(place); present != nil {
-		return a.service.edit(ctx, present.ID, func(e *waypost.Endpoint) error { return a.apply(e, edit) })
+		return a.service.actOn(ctx, "endpoint.update", present.ID, detail{}, func(e *waypost.Endpoint) error { return a.apply(e, edit) })
 	}
 	e := a.service.newEndpoint(a.dialect.info, a.tenant.ID)
 	e.NumberID, e.WABAID, e.Slot = place.NumberID, place.WABAID, place.Slot
 	if err := a.apply(&e, edit); err != nil {
 		return waypost.Endpoint{}, err
 	}
-	if err := a.service.store.CreateEndpoint(ctx, e); err != nil {
+	if err := a.service.create(ctx, &e); err != nil {
 		return waypost.Endpoint{}, err
 	}
-	a.service.written(ctx)
 	return clone(&e), nil
 }
 
@@ -117,7 +118,24 @@ func (a *account) Remove(ctx context.Context, place dialect.Place) error {
 	if e == nil {
 		return waypost.Errorf(waypost.KindNotFound, "nothing is set here")
 	}
-	return a.service.DeleteEndpoint(ctx, e.ID)
+	return a.service.DeleteEndpoint(a.by(ctx), e.ID)
+}
+
+// by names who acts: the key, or that of which the token is.
+func (a *account) by(ctx context.Context) context.Context {
+	id := a.key.ID
+	if a.service.isToken(a.key) {
+		keys, err := a.service.store.KeysOf(ctx, a.tenant.ID)
+		if err != nil {
+			a.service.log.WarnContext(ctx, "the key of a token was not found; the audit trail names the token", "error", err)
+		}
+		for i := range keys {
+			if keys[i].Dialect == a.key.Dialect && !a.service.isToken(keys[i]) {
+				id = keys[i].ID
+			}
+		}
+	}
+	return By(ctx, a.dialect.info.ID+":"+id.String())
 }
 
 // mayUse keeps tenants apart: a number or business account in a place must be
@@ -125,6 +143,9 @@ func (a *account) Remove(ctx context.Context, place dialect.Place) error {
 func (a *account) mayUse(ctx context.Context, place dialect.Place) error {
 	if place.Slot == "" {
 		return waypost.Errorf(waypost.KindInternal, "a place without a slot")
+	}
+	if !IsPlainText(place.Slot) {
+		return waypost.Invalid(waypost.FieldError{Field: "name", Message: plainTextFault})
 	}
 	if place.NumberID != 0 {
 		n := look(ctx, a.service, a.service.directory.Number, place.NumberID)

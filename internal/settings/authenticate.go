@@ -104,7 +104,7 @@ func (s *Service) hasPhone(ctx context.Context, phone string) bool {
 
 // accountOf is what the key speaks for.
 func (s *Service) accountOf(ctx context.Context, d registered, key waypost.Key) (dialect.Account, error) {
-	a := &account{service: s, dialect: d}
+	a := &account{service: s, dialect: d, key: key}
 	tenant, err := s.Tenant(ctx, key.TenantID)
 	if err != nil {
 		return nil, &waypost.Error{Message: "the key's tenant is gone", Err: err}
@@ -132,6 +132,9 @@ func (s *Service) IssueToken(ctx context.Context, of dialect.Account, ttl time.D
 	if !ok || !a.dialect.info.Keys.Tokens {
 		return "", time.Time{}, waypost.Errorf(waypost.KindInternal, "a token for an account that has none")
 	}
+	if err := s.roomForToken(ctx, a.tenant.ID, a.dialect.info.ID); err != nil {
+		return "", time.Time{}, err
+	}
 	now := s.now()
 	expires := now.Add(ttl).Truncate(time.Second)
 	token := fmt.Sprintf("%s%d_%s", tokenPrefix, expires.Unix(), lowerBase32.EncodeToString(random(32)))
@@ -150,6 +153,25 @@ func (s *Service) IssueToken(ctx context.Context, of dialect.Account, ttl time.D
 		return "", time.Time{}, err
 	}
 	return token, expires, nil
+}
+
+// roomForToken bounds what somebody who asks for a new token with each call adds
+// to the store.
+func (s *Service) roomForToken(ctx context.Context, tenant waypost.TenantID, dialectID string) error {
+	keys, err := s.store.KeysOf(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	live := 0
+	for _, key := range keys {
+		if key.Dialect == dialectID && s.isToken(key) && !s.expired(key) {
+			live++
+		}
+	}
+	if live >= s.maxTokens {
+		return waypost.Errorf(waypost.KindRateLimited, "%d tokens are alive already; use one of them until it expires", live)
+	}
+	return nil
 }
 
 // ranOut reports whether a token's text says that its time is over.

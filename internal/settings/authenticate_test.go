@@ -203,3 +203,39 @@ func TestDerivedKeysDiffer(t *testing.T) {
 		}
 	}
 }
+
+// Who asks for a token with each call can't fill the store with them.
+func TestTokensAreLimited(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	key, rival := w.key(tokens, w.acme.ID, 0), w.key(tokens, w.rival.ID, 0)
+	issue := func(key settings.NewKey) error {
+		a, err := w.Authenticate(t.Context(), dialect.Credential{Dialect: tokens, Key: key.Text.Reveal(), Account: key.Account})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = w.IssueToken(t.Context(), a, time.Hour)
+		return err
+	}
+	live := 0
+	for ; live < 20; live++ {
+		if err := issue(key); err != nil {
+			wantKind(t, "one token too many", err, waypost.KindRateLimited)
+			break
+		}
+	}
+	if live != 10 {
+		t.Errorf("%d tokens live at a time, want 10", live)
+	}
+	if err := issue(rival); err != nil {
+		t.Errorf("another tenant's token: %v", err)
+	}
+	w.pass(time.Hour)
+	if err := issue(key); err != nil {
+		t.Errorf("a token after the others expired: %v", err)
+	}
+	keys, err := w.store.KeysOf(t.Context(), w.acme.ID)
+	if err != nil || len(keys) != 2 {
+		t.Errorf("%d keys are kept, want the key and one token (%v)", len(keys), err)
+	}
+}

@@ -23,6 +23,7 @@ const (
 	maxEvents     = 100
 	maxOverlap    = 30 * 24 * time.Hour
 	maxSecrets    = 10
+	maxInFlight   = 1000
 	askReceiverIn = 10 * time.Second
 )
 
@@ -38,39 +39,62 @@ type EndpointChange struct {
 	Options map[string]any
 	Policy  waypost.PolicyChange
 	Secret  *waypost.Secret
+	// InFlight is how many requests may be under way at a time; 0: as many as
+	// the installation's default says.
+	InFlight *int
 }
 
 // CreateEndpoint makes an endpoint outside any slot. Where the dialect signs
 // per endpoint a secret is made unless one is given. Where it proves receivers,
 // the receiver is asked first.
 func (s *Service) CreateEndpoint(ctx context.Context, tenant waypost.TenantID, dialectID string, change EndpointChange) (waypost.Endpoint, error) {
-	if _, err := s.Tenant(ctx, tenant); err != nil {
+	d, e, err := s.plan(ctx, tenant, dialectID, change)
+	if err != nil {
 		return waypost.Endpoint{}, err
-	}
-	d, ok := s.dialects[dialectID]
-	if !ok {
-		return waypost.Endpoint{}, waypost.Invalid(waypost.FieldError{
-			Field: "dialect", Message: "is not a dialect; there are " + strings.Join(s.order, ", "),
-		})
-	}
-	e := s.newEndpoint(d.info, tenant)
-	if err := s.change(d, &e, change); err != nil {
-		return waypost.Endpoint{}, err
-	}
-	if err := s.owns(ctx, tenant, e.NumberID); err != nil {
-		return waypost.Endpoint{}, err
-	}
-	if e.URL == "" {
-		return waypost.Endpoint{}, waypost.Invalid(waypost.FieldError{Field: "url", Message: "must not be empty"})
 	}
 	if err := s.ask(ctx, d, nil, &e); err != nil {
 		return waypost.Endpoint{}, err
 	}
-	if err := s.store.CreateEndpoint(ctx, e); err != nil {
-		return waypost.Endpoint{}, err
+	return e, s.create(ctx, &e)
+}
+
+// CheckNewEndpoint is the error that CreateEndpoint would give before it asks the
+// receiver.
+func (s *Service) CheckNewEndpoint(ctx context.Context, tenant waypost.TenantID, dialectID string, change EndpointChange) error {
+	_, _, err := s.plan(ctx, tenant, dialectID, change)
+	return err
+}
+
+// plan is the endpoint that is to be made, or all that speaks against it.
+func (s *Service) plan(ctx context.Context, tenant waypost.TenantID, dialectID string, change EndpointChange) (registered, waypost.Endpoint, error) {
+	_, err := s.Tenant(ctx, tenant)
+	d, ok := s.dialects[dialectID]
+	if !ok {
+		return d, waypost.Endpoint{}, together(err, waypost.Invalid(waypost.FieldError{
+			Field: "dialect", Message: "is not a dialect; there are " + strings.Join(s.order, ", "),
+		}))
+	}
+	e := s.newEndpoint(d.info, tenant)
+	faults := s.change(d, &e, change)
+	if e.URL == "" {
+		faults = together(faults, waypost.Invalid(waypost.FieldError{Field: "url", Message: "must not be empty"}))
+	}
+	if err == nil {
+		err = s.owns(ctx, tenant, e.NumberID)
+	}
+	return d, e, together(err, faults)
+}
+
+// create is the one way in which an endpoint is stored first.
+func (s *Service) create(ctx context.Context, e *waypost.Endpoint) error {
+	told := endpointDetail(&waypost.Endpoint{}, e)
+	told["dialect"], told["slot"] = e.Dialect, e.Slot
+	err := s.do(ctx, act{"endpoint.create", e.TenantID, e.ID, told}, func() error { return s.store.CreateEndpoint(ctx, *e) })
+	if err != nil {
+		return err
 	}
 	s.written(ctx)
-	return e, nil
+	return nil
 }
 
 func (s *Service) newEndpoint(info dialect.Info, tenant waypost.TenantID) waypost.Endpoint {
@@ -92,27 +116,56 @@ func (s *Service) newEndpoint(info dialect.Info, tenant waypost.TenantID) waypos
 // UpdateEndpoint changes an endpoint, one in a slot as well. The receiver is
 // asked again when the change makes it another receiver.
 func (s *Service) UpdateEndpoint(ctx context.Context, id waypost.EndpointID, change EndpointChange) (waypost.Endpoint, error) {
-	before, err := s.Endpoint(ctx, id)
-	if err != nil {
-		return waypost.Endpoint{}, err
-	}
-	d, ok := s.dialects[before.Dialect]
-	if !ok {
-		return waypost.Endpoint{}, waypost.Errorf(waypost.KindConflict, "this gateway no longer speaks the dialect %s", before.Dialect)
-	}
 	// First on a copy: asking the receiver takes a while, which a transaction
 	// must not.
-	after := clone(before)
-	if err := s.change(d, &after, change); err != nil {
-		return waypost.Endpoint{}, err
-	}
-	if err := s.owns(ctx, after.TenantID, after.NumberID); err != nil {
+	d, before, after, err := s.replan(ctx, id, change)
+	if err != nil {
 		return waypost.Endpoint{}, err
 	}
 	if err := s.ask(ctx, d, before, &after); err != nil {
 		return waypost.Endpoint{}, err
 	}
-	return s.edit(ctx, id, func(e *waypost.Endpoint) error { return s.change(d, e, change) })
+	return s.actOn(ctx, "endpoint.update", id, detail{}, func(e *waypost.Endpoint) error { return s.change(d, e, change) })
+}
+
+// CheckEndpointChange is the error that UpdateEndpoint would give before it asks
+// the receiver.
+func (s *Service) CheckEndpointChange(ctx context.Context, id waypost.EndpointID, change EndpointChange) error {
+	_, _, _, err := s.replan(ctx, id, change)
+	return err
+}
+
+// replan is an endpoint before and after a change, or all that speaks against it.
+func (s *Service) replan(ctx context.Context, id waypost.EndpointID, change EndpointChange) (d registered, before *waypost.Endpoint, after waypost.Endpoint, err error) {
+	if before, err = s.Endpoint(ctx, id); err != nil {
+		return d, nil, after, err
+	}
+	d, ok := s.dialects[before.Dialect]
+	if !ok {
+		return d, nil, after, waypost.Errorf(waypost.KindConflict, "this gateway no longer speaks the dialect %s", before.Dialect)
+	}
+	after = clone(before)
+	return d, before, after, together(s.change(d, &after, change), s.owns(ctx, after.TenantID, after.NumberID))
+}
+
+// actOn edits a stored endpoint and tells of it in the audit trail. The edit is
+// first made on a copy, so that one that is refused leaves no entry.
+func (s *Service) actOn(ctx context.Context, action string, id waypost.EndpointID, told detail, edit func(*waypost.Endpoint) error) (waypost.Endpoint, error) {
+	before, err := s.Endpoint(ctx, id)
+	if err != nil {
+		return waypost.Endpoint{}, err
+	}
+	after := clone(before)
+	if err := edit(&after); err != nil {
+		return waypost.Endpoint{}, err
+	}
+	maps.Copy(told, endpointDetail(before, &after))
+	var e waypost.Endpoint
+	err = s.do(ctx, act{action, before.TenantID, id, told}, func() error {
+		e, err = s.edit(ctx, id, edit)
+		return err
+	})
+	return e, err
 }
 
 // edit is the one way in which a stored endpoint is changed.
@@ -143,10 +196,15 @@ func (s *Service) edit(ctx context.Context, id waypost.EndpointID, edit func(*wa
 
 // change applies what the caller set and checks it.
 func (s *Service) change(d registered, e *waypost.Endpoint, change EndpointChange) error {
-	urlChanges := change.URL != nil && *change.URL != e.URL
 	set(&e.NumberID, change.NumberID)
 	set(&e.WABAID, change.WABAID)
-	set(&e.URL, change.URL)
+	set(&e.InFlight, change.InFlight)
+	urlChanges := false
+	if change.URL != nil {
+		given := givenURL(e.URL, *change.URL)
+		urlChanges = given != e.URL
+		e.URL = given
+	}
 	e.Headers = mergeHeaders(e.Headers, change.Headers)
 	e.Options = mergeOptions(e.Options, change.Options)
 	if change.Events != nil {
@@ -159,12 +217,21 @@ func (s *Service) change(d registered, e *waypost.Endpoint, change EndpointChang
 	faults := placeholders(change)
 	if urlChanges && e.URL != "" {
 		faults = append(faults, s.urlFaults(d.info, e.URL)...)
+		if isFilled(e.URL) {
+			faults = append(faults, waypost.FieldError{Field: "url", Message: "has " + passwordFiller + " in place of its password; write the password out"})
+		}
 	}
 	faults = append(faults, fieldsOf(dialect.CheckHeaders(e.Headers))...)
 	faults = append(faults, dialect.CheckPublicOptions(d.info, given(change.Options))...)
 	faults = append(faults, eventFaults(e.Events)...)
 	faults = append(faults, policyFaults(change.Policy)...)
 	faults = append(faults, secretFaults(d.info, change.Secret)...)
+	if change.InFlight != nil && (e.InFlight < 0 || e.InFlight > maxInFlight) {
+		faults = append(faults, waypost.FieldError{Field: "in_flight", Message: fmt.Sprintf("must be between 1 and %d", maxInFlight)})
+	}
+	if change.WABAID != nil && e.WABAID != "" && !metaID.MatchString(e.WABAID) {
+		faults = append(faults, waypost.FieldError{Field: "waba_id", Message: wabaFault})
+	}
 	if e.NumberID != 0 && e.WABAID != "" {
 		faults = append(faults, waypost.FieldError{Field: "waba_id", Message: "give either number_id or waba_id"})
 	}
@@ -228,16 +295,8 @@ func (s *Service) ask(ctx context.Context, d registered, before, after *waypost.
 
 // Pause stops deliveries to an endpoint; what is owed is held.
 func (s *Service) Pause(ctx context.Context, id waypost.EndpointID) (waypost.Endpoint, error) {
-	return s.edit(ctx, id, func(e *waypost.Endpoint) error {
+	return s.actOn(ctx, "endpoint.pause", id, detail{}, func(e *waypost.Endpoint) error {
 		e.State, e.StateReason = waypost.EndpointPaused, "paused by hand"
-		return nil
-	})
-}
-
-// Resume makes an endpoint active, whatever had stopped it.
-func (s *Service) Resume(ctx context.Context, id waypost.EndpointID) (waypost.Endpoint, error) {
-	return s.edit(ctx, id, func(e *waypost.Endpoint) error {
-		e.State, e.StateReason = waypost.EndpointActive, ""
 		return nil
 	})
 }
@@ -246,7 +305,7 @@ func (s *Service) Resume(ctx context.Context, id waypost.EndpointID) (waypost.En
 // a probe, or disabled by the receiver's own word. It gives way to what was
 // done by hand: a paused endpoint stays paused, and only Resume ends disabled.
 func (s *Service) SetState(ctx context.Context, id waypost.EndpointID, state waypost.EndpointState, reason string) error {
-	_, err := s.edit(ctx, id, func(e *waypost.Endpoint) error {
+	e, err := s.edit(ctx, id, func(e *waypost.Endpoint) error {
 		if e.State == state || e.State == waypost.EndpointPaused || e.State == waypost.EndpointDisabled {
 			return errUnchanged
 		}
@@ -256,6 +315,9 @@ func (s *Service) SetState(ctx context.Context, id waypost.EndpointID, state way
 	if errors.Is(err, errUnchanged) {
 		return nil
 	}
+	if err == nil {
+		s.note(ctx, act{"endpoint.state", e.TenantID, id, detail{"state": state, "reason": reason}})
+	}
 	return err
 }
 
@@ -264,7 +326,7 @@ var errUnchanged = errors.New("nothing to change")
 // DeleteEndpoint takes an endpoint away. What it was still owed is given up by
 // the engine and stays visible.
 func (s *Service) DeleteEndpoint(ctx context.Context, id waypost.EndpointID) error {
-	_, err := s.edit(ctx, id, func(e *waypost.Endpoint) error {
+	_, err := s.actOn(ctx, "endpoint.delete", id, detail{}, func(e *waypost.Endpoint) error {
 		e.DeletedAt = s.now()
 		return nil
 	})
@@ -278,7 +340,7 @@ func (s *Service) RotateSecret(ctx context.Context, id waypost.EndpointID, overl
 		return "", waypost.Invalid(waypost.FieldError{Field: "overlap", Message: "must be between 0s and 720h"})
 	}
 	var made waypost.Secret
-	_, err := s.edit(ctx, id, func(e *waypost.Endpoint) error {
+	_, err := s.actOn(ctx, "endpoint.rotate_secret", id, detail{"overlap": overlap.String()}, func(e *waypost.Endpoint) error {
 		d, ok := s.dialects[e.Dialect]
 		if !ok || d.info.SecretPrefix == nil {
 			return waypost.Errorf(waypost.KindConflict, "endpoints of the dialect %s have no secret of their own", e.Dialect)

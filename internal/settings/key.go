@@ -47,26 +47,42 @@ func (s *Service) CreateKey(ctx context.Context, dialectID string, tenant waypos
 		Digest:    digest(text.Reveal()),
 		CreatedAt: s.now(),
 	}}
-	if spec.AccountMember != "" {
-		if made.Account, err = s.account(ctx, dialectID, tenant, number); err != nil {
-			return NewKey{}, err
-		}
-	}
-	if spec.SecretMember != "" {
-		if made.TenantSecret, err = s.tenantSecret(ctx, dialectID, tenant); err != nil {
-			return NewKey{}, err
-		}
-	}
-	if err := s.store.CreateKey(ctx, made.Key); err != nil {
+	created := act{"key.create", tenant, id, keyDetail(&made.Key)}
+	err = s.do(ctx, created, func() error { return s.storeKey(ctx, &made) })
+	if err != nil {
 		return NewKey{}, err
-	}
-	if spec.ClearsWebhook {
-		if err := s.clearWebhook(ctx, dialectID, tenant, number); err != nil {
-			return NewKey{}, err
-		}
 	}
 	s.written(ctx)
 	return made, nil
+}
+
+// storeKey stores a new key with what belongs to it.
+func (s *Service) storeKey(ctx context.Context, made *NewKey) (err error) {
+	if made.Spec.AccountMember != "" {
+		if made.Account, err = s.account(ctx, made.Dialect, made.TenantID, made.NumberID); err != nil {
+			return err
+		}
+	}
+	if made.Spec.SecretMember != "" {
+		if made.TenantSecret, err = s.tenantSecret(ctx, made.Dialect, made.TenantID); err != nil {
+			return err
+		}
+	}
+	if err := s.store.CreateKey(ctx, made.Key); err != nil {
+		return err
+	}
+	if made.Spec.ClearsWebhook {
+		return s.clearWebhook(ctx, made.Dialect, made.TenantID, made.NumberID)
+	}
+	return nil
+}
+
+func keyDetail(key *waypost.Key) detail {
+	told := detail{"dialect": key.Dialect}
+	if key.NumberID != 0 {
+		told["number_id"] = key.NumberID.String()
+	}
+	return told
 }
 
 func (s *Service) keySpec(dialectID string) (dialect.KeySpec, error) {
@@ -139,7 +155,7 @@ func (s *Service) clearWebhook(ctx context.Context, dialectID string, tenant way
 	if e == nil {
 		return nil
 	}
-	_, err := s.edit(ctx, e.ID, func(e *waypost.Endpoint) error {
+	_, err := s.actOn(ctx, "endpoint.update", e.ID, detail{}, func(e *waypost.Endpoint) error {
 		e.URL, e.Headers = "", nil
 		return nil
 	})
@@ -193,7 +209,8 @@ func (s *Service) RevokeKey(ctx context.Context, id waypost.KeyID) error {
 	seal := keys[i]
 	seal.ID = waypost.KeyID(s.newID())
 	seal.Digest = revokedDigest(seal.ID)
-	return s.store.CreateKey(ctx, seal)
+	revoke := act{"key.revoke", seal.TenantID, id, keyDetail(&seal)}
+	return s.do(ctx, revoke, func() error { return s.store.CreateKey(ctx, seal) })
 }
 
 // revokedDigest is half zeros and half the id: no text anybody could find has

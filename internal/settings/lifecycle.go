@@ -56,11 +56,23 @@ func (s *Service) SetLifecycle(ctx context.Context, id waypost.NumberID, state w
 	}
 	s.moving.Lock()
 	defer s.moving.Unlock()
-	n, err := s.UpdateNumber(ctx, id, NumberChange{Lifecycle: &state, DailyLimit: dailyLimit})
+	before, err := s.Number(ctx, id)
 	if err != nil {
 		return waypost.Number{}, err
 	}
-	return n, s.tell(ctx, &n, dailyLimit, "")
+	n, change := *before, NumberChange{Lifecycle: &state, DailyLimit: dailyLimit}
+	if err := applyNumber(&n, change); err != nil {
+		return waypost.Number{}, err
+	}
+	told := numberDetail(before, &n)
+	told["state"] = state
+	err = s.do(ctx, act{"number.lifecycle", n.TenantID, id, told}, func() error {
+		if n, err = s.putNumber(ctx, id, change); err != nil {
+			return err
+		}
+		return s.tell(ctx, &n, dailyLimit, "")
+	})
+	return n, err
 }
 
 // Follow moves the lifecycle of the numbers that a notice of Meta's is about.
@@ -112,9 +124,12 @@ func (s *Service) follow(ctx context.Context, n *waypost.Number, notice waypost.
 		}
 	}
 	if changed {
-		if _, err := s.UpdateNumber(ctx, n.ID, NumberChange{Lifecycle: &after.Lifecycle, DailyLimit: &after.DailyLimit}); err != nil {
+		if _, err := s.putNumber(ctx, n.ID, NumberChange{Lifecycle: &after.Lifecycle, DailyLimit: &after.DailyLimit}); err != nil {
 			return err
 		}
+		told := numberDetail(n, &after)
+		told["state"], told["notice"] = after.Lifecycle, notice.String()
+		s.note(ctx, act{"number.lifecycle", n.TenantID, n.ID, told})
 	}
 	return s.setFollowed(ctx, n.ID, last.with(change, notice))
 }

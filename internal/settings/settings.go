@@ -3,10 +3,24 @@
 // management API and the delivery engine.
 //
 // Each operation checks everything first and then makes one write to the store,
-// so a refused or failed call changed nothing. Before it returns, this process's
-// directory has caught up with the write; other nodes follow within their poll.
-// Where a write gives the engine something to do at once (an endpoint has a URL
-// again, was resumed, or was deleted), the engine is woken.
+// so a refused or failed call changed nothing, and a refusal names all faults.
+// Before it returns, this process's directory has caught up with the write; other
+// nodes follow within their poll. Where a write gives the engine something to do
+// at once (an endpoint has a URL again, was resumed, or was deleted), the engine
+// is woken.
+//
+// What is done by hand, through the management API or a provider's settings API,
+// is written in the audit trail once it was checked and before it is done. So
+// nothing is done that the trail does not tell: if it can't be written, the
+// operation fails with KindUnavailable and has changed nothing. What fails after
+// that gets a second entry that says so, as does the end of a purge, the one
+// operation that is many writes; these are written as well as can be, and a
+// failure is logged. So are the entries of what the gateway does by itself (actor
+// "engine": the breaker, a receiver's 410, a notice of Meta's that moves a
+// lifecycle), which must happen in any case. What is done as part of something
+// else has an entry of its own: the webhook that a new key clears, and the first
+// key of a number, made when its lifecycle is told. Tokens have none: they are how
+// a key is used.
 //
 // What moves a number's lifecycle is more than one write: the tenant is told by
 // an event. By hand, a call that failed half-way is made again by whoever made
@@ -20,6 +34,7 @@
 package settings
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -35,9 +50,8 @@ import (
 type Store interface {
 	store.Settings
 	store.Log
-	Retry(ctx context.Context, id waypost.DeliveryID, now time.Time) error
-	Owe(ctx context.Context, event waypost.EventID, owed []store.Owing, now time.Time) error
-	Reroute(ctx context.Context, event waypost.EventID, tenant waypost.TenantID, number waypost.NumberID) error
+	store.Interventions
+	store.Audit
 }
 
 // Options of a Service. Store, Directory, Dialects and IDs are needed.
@@ -61,8 +75,14 @@ type Options struct {
 	// KeySecrets are what keys that are told again are derived from: new ones
 	// from the first, known ones from any. Without one no key is told again.
 	KeySecrets [][]byte
-	Now        func() time.Time
-	Log        *slog.Logger
+	// InFlight is how many requests may be under way at a time to an endpoint that
+	// does not say; the engine's own setting. Default 4.
+	InFlight int
+	// MaxTokens is how many tokens of one tenant may be alive at a time.
+	// Default 1000.
+	MaxTokens int
+	Now       func() time.Time
+	Log       *slog.Logger
 }
 
 // Service does the operations. Its methods are safe for concurrent use.
@@ -79,6 +99,8 @@ type Service struct {
 	onWork    func(waypost.EndpointID)
 	publish   Publish
 	secrets   [][]byte
+	inFlight  int
+	maxTokens int
 	moving    sync.Mutex // held while a number's lifecycle moves
 	now       func() time.Time
 	log       *slog.Logger
@@ -108,6 +130,12 @@ func New(options Options) *Service {
 	if options.OnWork == nil {
 		options.OnWork = func(waypost.EndpointID) {}
 	}
+	if options.InFlight <= 0 {
+		options.InFlight = 4
+	}
+	if options.MaxTokens <= 0 {
+		options.MaxTokens = 1000
+	}
 	if options.Forbidden == nil {
 		options.Forbidden = func(string) error { return nil }
 	}
@@ -123,6 +151,8 @@ func New(options Options) *Service {
 		onWork:    options.OnWork,
 		publish:   options.Publish,
 		secrets:   options.KeySecrets,
+		inFlight:  options.InFlight,
+		maxTokens: options.MaxTokens,
 		now:       options.Now,
 		log:       options.Log.With("component", "settings"),
 	}
@@ -155,6 +185,9 @@ func (s *Service) Policy(e *waypost.Endpoint) waypost.Policy {
 	}
 	return e.Policy.Apply(d.Policy(e))
 }
+
+// InFlight is how many requests may be under way to an endpoint at a time.
+func (s *Service) InFlight(e *waypost.Endpoint) int { return cmp.Or(e.InFlight, s.inFlight) }
 
 // PublicKey is what the endpoint's receiver checks signatures with; empty where
 // the dialect signs with a shared secret or not at all.
@@ -238,6 +271,31 @@ func invalid(faults []waypost.FieldError) error {
 		return nil
 	}
 	return waypost.Invalid(faults...)
+}
+
+// together makes one refusal of what several checks found. A fault in the request
+// counts for more than an id that is not known, and what is not about the request
+// for more than both.
+func together(errs ...error) error {
+	var first error
+	var faults []waypost.FieldError
+	refused := false
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		kind := waypost.KindOf(err)
+		if kind != waypost.KindInvalid && kind != waypost.KindNotFound {
+			return err
+		}
+		first = cmp.Or(first, err)
+		refused = refused || kind == waypost.KindInvalid
+		faults = append(faults, fieldsOf(err)...)
+	}
+	if refused {
+		return waypost.Invalid(faults...)
+	}
+	return first
 }
 
 // Tenants lists the tenants, newest first.

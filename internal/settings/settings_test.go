@@ -16,6 +16,9 @@ import (
 	"github.com/waypost-gateway/waypost/internal/directory"
 	"github.com/waypost-gateway/waypost/internal/secret"
 	"github.com/waypost-gateway/waypost/internal/settings"
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/store/pgtest"
+	"github.com/waypost-gateway/waypost/internal/store/postgres"
 	"github.com/waypost-gateway/waypost/internal/store/sqlite"
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
@@ -64,7 +67,7 @@ func dialects() []dialect.Dialect {
 type world struct {
 	*settings.Service
 	t         *testing.T
-	store     *sqlite.Store
+	store     store.Store
 	directory *directory.Directory
 	ids       *waypost.IDs
 	acme      waypost.Tenant
@@ -72,6 +75,8 @@ type world struct {
 	number    waypost.Number // of acme, in business account w1
 	second    waypost.Number // of acme, in no business account
 	foreign   waypost.Number // of rival, in business account w2
+	node      waypost.NodeID // what accepts events; 0: none yet
+	audited   int64          // the entry of the audit trail that was looked at last
 
 	mu        sync.Mutex
 	now       time.Time
@@ -80,25 +85,61 @@ type world struct {
 	refusals  int // how many times publishing fails from now on
 }
 
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
 func start(t *testing.T) *world {
+	t.Helper()
+	return startOn(t, openSQLite(t))
+}
+
+// onBoth runs a test on each database.
+func onBoth(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		test(t, startOn(t, openSQLite(t)))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		s, err := postgres.Open(t.Context(), postgres.Options{URL: pgtest.URL(t), Sealer: box(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, startOn(t, s))
+	})
+}
+
+func box(t *testing.T) *secret.Box {
 	t.Helper()
 	box, err := secret.NewBox(secret.Key(bytes.Repeat([]byte{7}, secret.KeySize)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	if w.store, err = sqlite.Open(t.Context(), sqlite.Options{Dir: t.TempDir(), Sealer: box}); err != nil {
+	return box
+}
+
+func openSQLite(t *testing.T) store.Store {
+	t.Helper()
+	s, err := sqlite.Open(t.Context(), sqlite.Options{Dir: t.TempDir(), Sealer: box(t)})
+	if err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+func startOn(t *testing.T, s store.Store) *world {
+	t.Helper()
+	w := &world{t: t, store: s, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	t.Cleanup(func() {
 		if err := w.store.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	if w.ids, err = waypost.NewIDs(1, 0, time.Now); err != nil {
+	var err error
+	if w.ids, err = waypost.NewIDs(1, 0, w.clock); err != nil {
 		t.Fatal(err)
 	}
-	w.Service, w.directory = w.node()
+	w.Service, w.directory = w.process()
 	w.acme, w.rival = w.tenant("Acme"), w.tenant("Rival")
 	w.number = w.newNumber(w.acme.ID, "15550000001", "p1", "w1")
 	w.second = w.newNumber(w.acme.ID, "15550000002", "", "")
@@ -106,8 +147,8 @@ func start(t *testing.T) *world {
 	return w
 }
 
-// node is one more process on the same store.
-func (w *world) node() (*settings.Service, *directory.Directory) {
+// process is one more on the same store.
+func (w *world) process() (*settings.Service, *directory.Directory) {
 	w.t.Helper()
 	d := directory.New(w.store, nil)
 	if err := d.CatchUp(w.t.Context()); err != nil {
@@ -118,7 +159,8 @@ func (w *world) node() (*settings.Service, *directory.Directory) {
 		Trusted:   func(host string) bool { return host == "127.0.0.1" },
 		Forbidden: forbidden,
 		Now:       w.clock,
-		Publish:   w.publish, KeySecrets: [][]byte{[]byte("present secret"), []byte("former secret")},
+		MaxTokens: 10, InFlight: 6,
+		Publish: w.publish, KeySecrets: [][]byte{[]byte("present secret"), []byte("former secret")},
 		OnWork: func(id waypost.EndpointID) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -455,7 +497,7 @@ func TestTwoNodesFillOnePlace(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	key := w.key(perNumber, 0, w.number.ID)
-	node, _ := w.node()
+	node, _ := w.process()
 	here := w.account(perNumber, key.Text)
 	there, err := node.Authenticate(t.Context(), dialect.Credential{Dialect: perNumber, Key: key.Text.Reveal()})
 	if err != nil {
@@ -527,6 +569,9 @@ func TestStateGivesWayToWhatWasDoneByHand(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	resume := func(ctx context.Context, id waypost.EndpointID) (waypost.Endpoint, error) {
+		return w.Resume(ctx, id, settings.Resumption{})
+	}
 	hand := func(verb func(context.Context, waypost.EndpointID) (waypost.Endpoint, error)) {
 		if _, err := verb(t.Context(), e.ID); err != nil {
 			t.Fatal(err)
@@ -544,13 +589,13 @@ func TestStateGivesWayToWhatWasDoneByHand(t *testing.T) {
 	want("paused", waypost.EndpointPaused)
 	engine(waypost.EndpointActive)
 	want("probe of a paused one", waypost.EndpointPaused)
-	hand(w.Resume)
+	hand(resume)
 	want("resumed", waypost.EndpointActive)
 	engine(waypost.EndpointDisabled)
 	want("gone", waypost.EndpointDisabled)
 	engine(waypost.EndpointTripped)
 	want("trip of a disabled one", waypost.EndpointDisabled)
-	hand(w.Resume)
+	hand(resume)
 	engine(waypost.EndpointTripped)
 	w.wakes()
 	url := "https://other.test/"
@@ -586,7 +631,7 @@ func TestDeletedEndpointIsHandedToTheEngine(t *testing.T) {
 func TestOtherNodeIsLookedUp(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	node, _ := w.node()
+	node, _ := w.process()
 	tenant := w.tenant("New")
 	if _, err := node.Tenant(t.Context(), tenant.ID); err != nil {
 		t.Error(err)

@@ -21,7 +21,8 @@ func (s *Service) PutSource(ctx context.Context, source waypost.Source) (_ waypo
 	if old := look(ctx, s, named, source.Name); old != nil {
 		source.ID, source.CreatedAt, replaced = old.ID, old.CreatedAt, true
 	}
-	if err := s.store.PutSource(ctx, source); err != nil {
+	put := act{"source.put", source.TenantID, source.ID, detail{"kind": source.Kind, "name": source.Name, "replaced": replaced}}
+	if err := s.do(ctx, put, func() error { return s.store.PutSource(ctx, source) }); err != nil {
 		return waypost.Source{}, false, err
 	}
 	s.written(ctx)

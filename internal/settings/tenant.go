@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
@@ -26,7 +28,8 @@ func (s *Service) CreateTenant(ctx context.Context, change TenantChange) (waypos
 	if err := s.applyTenant(&t, change); err != nil {
 		return waypost.Tenant{}, err
 	}
-	if err := s.store.CreateTenant(ctx, t); err != nil {
+	created := act{"tenant.create", t.ID, t.ID, tenantDetail(&waypost.Tenant{}, &t)}
+	if err := s.do(ctx, created, func() error { return s.store.CreateTenant(ctx, t) }); err != nil {
 		return waypost.Tenant{}, err
 	}
 	s.written(ctx)
@@ -35,7 +38,18 @@ func (s *Service) CreateTenant(ctx context.Context, change TenantChange) (waypos
 
 // UpdateTenant changes a tenant.
 func (s *Service) UpdateTenant(ctx context.Context, id waypost.TenantID, change TenantChange) (waypost.Tenant, error) {
-	t, err := s.store.UpdateTenant(ctx, id, func(t *waypost.Tenant) error { return s.applyTenant(t, change) })
+	before, err := s.Tenant(ctx, id)
+	if err != nil {
+		return waypost.Tenant{}, err
+	}
+	t := *before
+	if err := s.applyTenant(&t, change); err != nil {
+		return waypost.Tenant{}, err
+	}
+	err = s.do(ctx, act{"tenant.update", id, id, tenantDetail(before, &t)}, func() error {
+		t, err = s.store.UpdateTenant(ctx, id, func(t *waypost.Tenant) error { return s.applyTenant(t, change) })
+		return err
+	})
 	if err != nil {
 		return waypost.Tenant{}, err
 	}
@@ -52,8 +66,11 @@ func (s *Service) applyTenant(t *waypost.Tenant, change TenantChange) error {
 	if t.Name == "" || len(t.Name) > maxText {
 		faults = append(faults, waypost.FieldError{Field: "name", Message: "must be 1 to 256 bytes"})
 	}
-	if len(t.Reference) > maxText {
-		faults = append(faults, waypost.FieldError{Field: "reference", Message: "must be at most 256 bytes"})
+	if !IsPlainText(t.Name) {
+		faults = append(faults, waypost.FieldError{Field: "name", Message: plainTextFault})
+	}
+	if fault := referenceFault(t.Reference); fault != "" {
+		faults = append(faults, waypost.FieldError{Field: "reference", Message: fault})
 	}
 	for _, id := range slices.Sorted(maps.Keys(change.Secrets)) {
 		value := change.Secrets[id]
@@ -89,6 +106,24 @@ const placeholderFault = "is only what answers show in place of the value; leave
 
 func isPlaceholder(text string) bool { return text == waypost.Secret("").String() }
 
+const plainTextFault = "must be UTF-8 without control characters"
+
+// IsPlainText reports whether a text can be stored as such: each of the databases
+// can hold it, and a terminal can show it.
+func IsPlainText(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
+}
+
+func referenceFault(text string) string {
+	switch {
+	case len(text) > maxText:
+		return "must be at most 256 bytes"
+	case !IsPlainText(text):
+		return plainTextFault
+	}
+	return ""
+}
+
 // NumberChange is what a caller sets on a number; nil members are left alone.
 type NumberChange struct {
 	Phone         *string
@@ -110,7 +145,8 @@ func (s *Service) CreateNumber(ctx context.Context, tenant waypost.TenantID, cha
 	if err := applyNumber(&n, change); err != nil {
 		return waypost.Number{}, err
 	}
-	if err := s.store.CreateNumber(ctx, n); err != nil {
+	created := act{"number.create", tenant, n.ID, numberDetail(&waypost.Number{}, &n)}
+	if err := s.do(ctx, created, func() error { return s.store.CreateNumber(ctx, n) }); err != nil {
 		return waypost.Number{}, err
 	}
 	s.written(ctx)
@@ -119,6 +155,23 @@ func (s *Service) CreateNumber(ctx context.Context, tenant waypost.TenantID, cha
 
 // UpdateNumber changes a number.
 func (s *Service) UpdateNumber(ctx context.Context, id waypost.NumberID, change NumberChange) (waypost.Number, error) {
+	before, err := s.Number(ctx, id)
+	if err != nil {
+		return waypost.Number{}, err
+	}
+	n := *before
+	if err := applyNumber(&n, change); err != nil {
+		return waypost.Number{}, err
+	}
+	err = s.do(ctx, act{"number.update", n.TenantID, id, numberDetail(before, &n)}, func() error {
+		n, err = s.putNumber(ctx, id, change)
+		return err
+	})
+	return n, err
+}
+
+// putNumber is the one way in which a stored number is changed.
+func (s *Service) putNumber(ctx context.Context, id waypost.NumberID, change NumberChange) (waypost.Number, error) {
 	n, err := s.store.UpdateNumber(ctx, id, func(n *waypost.Number) error { return applyNumber(n, change) })
 	if err != nil {
 		return waypost.Number{}, err
@@ -126,6 +179,8 @@ func (s *Service) UpdateNumber(ctx context.Context, id waypost.NumberID, change 
 	s.written(ctx)
 	return n, nil
 }
+
+const wabaFault = "must be Meta's id of the business account"
 
 var metaID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
@@ -155,8 +210,8 @@ func numberFaults(n *waypost.Number) []waypost.FieldError {
 	refuse(len(n.Phone) < 5 || len(n.Phone) > 15 || strings.ContainsFunc(n.Phone, notDigit),
 		"phone", "must be 5 to 15 digits with the country code")
 	refuse(n.PhoneNumberID != "" && !metaID.MatchString(n.PhoneNumberID), "phone_number_id", "must be Meta's id of the number")
-	refuse(n.WABAID != "" && !metaID.MatchString(n.WABAID), "waba_id", "must be Meta's id of the business account")
-	refuse(len(n.Reference) > maxText, "reference", "must be at most 256 bytes")
+	refuse(n.WABAID != "" && !metaID.MatchString(n.WABAID), "waba_id", wabaFault)
+	refuse(referenceFault(n.Reference) != "", "reference", referenceFault(n.Reference))
 	refuse(len(n.AccessToken.Reveal()) > 4096, "access_token", "must be at most 4096 bytes")
 	refuse(!slices.Contains(lifecycles, n.Lifecycle), "lifecycle", "must be one of onboarded, receiving, ready, deleted, failed")
 	refuse(n.DailyLimit < 0, "daily_limit", "must not be negative")

@@ -56,12 +56,14 @@ func (s *Service) keyToTell(ctx context.Context, n *waypost.Number) (waypost.Sec
 		}
 	}
 	text := s.keyText(toldDialect, firstKeySeed(n.ID))
-	return text, s.store.CreateKey(ctx, waypost.Key{
+	first := waypost.Key{
 		ID:        waypost.KeyID(s.newID()),
 		Dialect:   toldDialect,
 		TenantID:  n.TenantID,
 		NumberID:  n.ID,
 		Digest:    digest(text.Reveal()),
 		CreatedAt: s.now(),
-	})
+	}
+	created := act{"key.create", n.TenantID, first.ID, keyDetail(&first)}
+	return text, s.do(ctx, created, func() error { return s.store.CreateKey(ctx, first) })
 }

@@ -12,7 +12,18 @@ import (
 // RetryDelivery makes a delivery due now, a settled one with its schedule at
 // the start.
 func (s *Service) RetryDelivery(ctx context.Context, id waypost.DeliveryID) error {
-	if err := s.store.Retry(ctx, id, s.now()); err != nil {
+	if _, err := s.store.Delivery(ctx, id); err != nil {
+		return err
+	}
+	if err := s.admit(ctx, id.Endpoint, id.Event); err != nil {
+		return err
+	}
+	var tenant waypost.TenantID
+	if e := s.directory.Endpoint(id.Endpoint); e != nil {
+		tenant = e.TenantID
+	}
+	err := s.do(ctx, act{"delivery.retry", tenant, id, nil}, func() error { return s.store.Retry(ctx, id, s.now()) })
+	if err != nil {
 		return err
 	}
 	s.onWork(id.Endpoint)
@@ -29,17 +40,39 @@ func (s *Service) ReplayEvent(ctx context.Context, id waypost.EventID, only wayp
 		return nil, err
 	}
 	event := record.Event
-	if err := s.reroute(ctx, &event); err != nil {
-		return nil, err
+	if event.TenantID == 0 {
+		if event.TenantID, event.NumberID = s.directory.Owner(event.PhoneNumberID, event.WABAID, ""); event.TenantID == 0 {
+			return nil, waypost.Errorf(waypost.KindConflict, "no tenant owns this event yet; create the number with its phone_number_id first")
+		}
 	}
-	if err := s.Follow(ctx, &event); err != nil {
-		return nil, err
-	}
-	targets := s.router.Route(&event)
+	told := detail{}
 	if only != 0 {
 		if _, err := s.Endpoint(ctx, only); err != nil {
 			return nil, err
 		}
+		told["endpoint_id"] = only.String()
+	}
+	var ids []waypost.DeliveryID
+	err = s.do(ctx, act{"event.replay", event.TenantID, id, told}, func() error {
+		if record.TenantID == 0 {
+			if err := s.store.Reroute(ctx, id, event.TenantID, event.NumberID); err != nil {
+				return err
+			}
+			event.State = waypost.EventRouted
+		}
+		ids, err = s.replay(ctx, &event, only)
+		return err
+	})
+	return ids, err
+}
+
+// replay owes an event that has an owner again.
+func (s *Service) replay(ctx context.Context, event *waypost.Event, only waypost.EndpointID) ([]waypost.DeliveryID, error) {
+	if err := s.Follow(ctx, event); err != nil {
+		return nil, err
+	}
+	targets := s.router.Route(event)
+	if only != 0 {
 		targets = slices.DeleteFunc(targets, func(t dialect.Target) bool { return t.Endpoint.ID != only })
 		if len(targets) == 0 {
 			return nil, waypost.Errorf(waypost.KindConflict, "the endpoint does not take this event as it is set now")
@@ -48,30 +81,19 @@ func (s *Service) ReplayEvent(ctx context.Context, id waypost.EventID, only wayp
 	if len(targets) == 0 {
 		return nil, nil
 	}
-	owed, ids := owings(id, targets)
-	if err := s.store.Owe(ctx, id, owed, s.now()); err != nil {
+	for _, target := range targets {
+		if err := s.admit(ctx, target.Endpoint.ID, event.ID); err != nil {
+			return nil, err
+		}
+	}
+	owed, ids := owings(event.ID, targets)
+	if err := s.store.Owe(ctx, event.ID, owed, s.now()); err != nil {
 		return nil, err
 	}
 	for _, owing := range owed {
 		s.onWork(owing.Endpoint)
 	}
 	return ids, nil
-}
-
-// reroute finds the owner of an event that had none.
-func (s *Service) reroute(ctx context.Context, event *waypost.Event) error {
-	if event.TenantID != 0 {
-		return nil
-	}
-	tenant, number := s.directory.Owner(event.PhoneNumberID, event.WABAID, "")
-	if tenant == 0 {
-		return waypost.Errorf(waypost.KindConflict, "no tenant owns this event yet; create the number with its phone_number_id first")
-	}
-	if err := s.store.Reroute(ctx, event.ID, tenant, number); err != nil {
-		return err
-	}
-	event.TenantID, event.NumberID, event.State = tenant, number, waypost.EventRouted
-	return nil
 }
 
 // owings are the targets in the store's words. A delivery only waits for one

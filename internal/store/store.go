@@ -15,10 +15,30 @@
 // lost its lease joins again under a new NodeID, so nothing it did before can
 // be mistaken for its present work.
 //
+// Whose a row is. Each table's key begins with the tenant or leads to it:
+//
+//	tenants                       id
+//	numbers, endpoints, keys      tenant_id
+//	sources, audit                tenant_id; 0: the installation's own
+//	events                        tenant_id; 0: nobody's yet, see Reroute
+//	deliveries                    event_id and endpoint_id, both of one tenant
+//	attempts, exhausted           event_id and endpoint_id, as their delivery
+//	dedupe, duplicates            event_id
+//	nodes, facts,                 the installation's own
+//	settings_revision
+//
+// No operation needs rows of two tenants to change together. That a batch of
+// arrivals or results is one transaction, whoever they belong to, is for speed,
+// and so is a step of Prune; ending a lease frees rows of many tenants, but each
+// for itself, because of the lease. What tenants share is only ever read or
+// counted up: phone number ids and credentials are unique over all of them, and
+// each settings write moves the one revision on.
+//
 // All times come in as arguments, except that PostgreSQL judges leases by its
-// own clock, which all nodes share. Errors are waypost.Error where a kind says
-// more than "internal": KindNotFound, KindConflict, KindUnavailable (the
-// database can't be reached or can't commit; nothing was changed).
+// own clock, which all nodes share, and by it what was just accepted is due at
+// once. Errors are waypost.Error where a kind says more than "internal":
+// KindNotFound, KindConflict, KindUnavailable (the database can't be reached or
+// can't commit; nothing was changed).
 package store
 
 import (
@@ -41,6 +61,8 @@ type Store interface {
 	Nodes
 	Log
 	Settings
+	Audit
+	Retention
 	// Ping tells whether a commit would succeed now.
 	Ping(ctx context.Context) error
 	io.Closer
@@ -168,7 +190,9 @@ type Result struct {
 	// Earlier: it came about under an earlier lease of this process, and could
 	// not be written then. It is written if the delivery is in nobody's hand and
 	// no other request was made for it since (its attempts are Attempt.N-1), and
-	// is lost otherwise. Such a result has an Attempt and is never InHand.
+	// is lost otherwise. Such a result has an Attempt, and InHand means nothing
+	// with it. Several of one delivery are written one after the other, in the
+	// order given.
 	Earlier bool
 	Next    Next
 	// For NextRetry:

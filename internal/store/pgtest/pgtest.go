@@ -56,7 +56,7 @@ var shared struct {
 // Main runs a package's tests and stops the server afterwards. Use it as
 //
 //	func TestMain(m *testing.M) { pgtest.Main(m) }
-func Main(m *testing.M) {
+func Main(m interface{ Run() int }) {
 	code := m.Run()
 	if shared.cluster != nil {
 		shared.cluster.stop()
@@ -69,7 +69,7 @@ func URL(tb testing.TB) string {
 	tb.Helper()
 	server := os.Getenv(urlVariable)
 	if server == "" {
-		shared.once.Do(func() { shared.cluster, shared.err = start(false) })
+		shared.once.Do(func() { shared.cluster, shared.err = start(os.TempDir(), false, nil) })
 		check(tb, shared.err)
 		server = shared.cluster.url("postgres")
 	}
@@ -114,9 +114,10 @@ func admin(ctx context.Context, server, statement string) error {
 
 // Cluster is a server of its own, for tests that break it.
 type Cluster struct {
-	bin   string
-	dir   string
-	fsync bool
+	bin      string
+	dir      string
+	fsync    bool
+	settings []string
 
 	process *os.Process
 	ended   chan struct{} // closed when the process is gone
@@ -126,7 +127,14 @@ type Cluster struct {
 // one does, at a real one's speed.
 func Start(tb testing.TB, fsync bool) *Cluster {
 	tb.Helper()
-	c, err := start(fsync)
+	return StartIn(tb, os.TempDir(), fsync)
+}
+
+// StartIn is Start with all that the server keeps below a folder, such as a small
+// file system. Settings ("max_wal_size=32MB") go to the server as they are.
+func StartIn(tb testing.TB, parent string, fsync bool, settings ...string) *Cluster {
+	tb.Helper()
+	c, err := start(parent, fsync, settings)
 	check(tb, err)
 	tb.Cleanup(c.stop)
 	return c
@@ -138,19 +146,37 @@ func (c *Cluster) URL() string { return c.url("postgres") }
 // Socket is the path of the Unix socket it listens on.
 func (c *Cluster) Socket() string { return filepath.Join(c.dir, ".s.PGSQL."+socketPort) }
 
-// Kill ends the server with no time for anything, as a crash of the machine
-// would, and waits until it is gone.
+// Kill ends the server and all its processes with no time for anything, as a
+// crash of the machine would, and waits until they are gone.
 func (c *Cluster) Kill(tb testing.TB) {
 	tb.Helper()
-	// Immediate shutdown takes the server's children along, which a kill of the
-	// server alone would leave behind for a moment; neither writes anything out.
-	if err := c.process.Signal(quitSignal); err != nil {
+	if err := killAll(c.process); err != nil {
 		tb.Fatalf("kill PostgreSQL: %v", err)
 	}
 	<-c.ended
 }
 
-// Restart starts it again after Kill; it recovers from its log.
+// Stop ends the server in order, without waiting for its clients to leave, and
+// waits until it is gone.
+func (c *Cluster) Stop(tb testing.TB) {
+	tb.Helper()
+	if err := c.process.Signal(os.Interrupt); err != nil {
+		tb.Fatalf("stop PostgreSQL: %v", err)
+	}
+	<-c.ended
+}
+
+// Running tells whether the server's process is there.
+func (c *Cluster) Running() bool {
+	select {
+	case <-c.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// Restart starts it again after it has ended; it recovers from its log.
 func (c *Cluster) Restart(tb testing.TB) {
 	tb.Helper()
 	if err := c.run(); err != nil {
@@ -168,17 +194,17 @@ func (c *Cluster) url(database string) string {
 
 const dirPrefix = "waypost-pg-"
 
-func start(fsync bool) (*Cluster, error) {
+func start(parent string, fsync bool, settings []string) (*Cluster, error) {
 	bin, err := find()
 	if err != nil {
 		return nil, err
 	}
 	sweep()
-	dir, err := os.MkdirTemp("", dirPrefix+strconv.Itoa(os.Getpid())+"-")
+	dir, err := os.MkdirTemp(parent, dirPrefix+strconv.Itoa(os.Getpid())+"-")
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{bin: bin, dir: dir, fsync: fsync}
+	c := &Cluster{bin: bin, dir: dir, fsync: fsync, settings: settings}
 	if err := c.init(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -256,6 +282,9 @@ func (c *Cluster) run() error {
 		"-k", c.dir, "-p", socketPort, "-c", "listen_addresses=",
 		"-c", "fsync="+durable, "-c", "full_page_writes="+durable,
 		"-c", "max_connections=200", "-c", "shared_buffers=64MB")
+	for _, setting := range c.settings {
+		postgres.Args = append(postgres.Args, "-c", setting)
+	}
 	postgres.Dir = c.dir
 	postgres.Stdout, postgres.Stderr = log, log
 	postgres.SysProcAttr = attributes()

@@ -24,3 +24,5 @@ func dieWithParent(*syscall.SysProcAttr) {}
 func own(string) error { return nil }
 
 func alive(int) bool { return true } // leftovers are not swept here
+
+func killAll(server *os.Process) error { return server.Kill() }

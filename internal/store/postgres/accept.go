@@ -13,7 +13,8 @@ import (
 
 // acceptQuery stores the arrivals whose dedupe key is new, and what they are
 // owed, and gives their ids. Where another transaction is just storing the same
-// key it waits for the outcome.
+// key it waits for the outcome. What is due at once is so by the server's clock
+// too: a node whose clock is ahead must not put off what others deliver.
 const acceptQuery = `
 WITH fresh AS (
 	INSERT INTO dedupe (key, event_id)
@@ -30,7 +31,7 @@ WITH fresh AS (
 	RETURNING id
 ), owed AS (
 	INSERT INTO deliveries (event_id, endpoint_id, node_id, due, after_endpoint, attempts, step)
-	SELECT event_id, endpoint_id, node_id, due, after_endpoint, 0, 0
+	SELECT event_id, endpoint_id, node_id, LEAST(due, ` + clock + `), after_endpoint, 0, 0
 	FROM unnest($16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[])
 		AS d (event_id, endpoint_id, node_id, due, after_endpoint)
 	WHERE event_id IN (SELECT id FROM stored)
@@ -48,7 +49,7 @@ SELECT key, event_id FROM first`
 
 // Accept implements store.Queue.
 func (s *Store) Accept(ctx context.Context, node waypost.NodeID, batch []store.Arrival) ([]store.Receipt, error) {
-	columns, hand := s.acceptColumns(node, batch)
+	columns, hand, elsewhere := s.acceptColumns(node, batch)
 	stored := make(map[waypost.EventID]bool, len(batch))
 	var receipts []store.Receipt
 	err := s.fenced(ctx, fencedWork{
@@ -73,6 +74,13 @@ func (s *Store) Accept(ctx context.Context, node waypost.NodeID, batch []store.A
 		s.doubts.noteIf(err, node, hand)
 		return nil, err
 	}
+	var due []waypost.EndpointID
+	for _, id := range elsewhere {
+		if stored[id.Event] {
+			due = append(due, id.Endpoint)
+		}
+	}
+	s.tell(ctx, due)
 	return receipts, nil
 }
 
@@ -123,8 +131,8 @@ func (s *Store) countRepeats(ctx context.Context, conn *pgx.Conn, keys [][]byte)
 }
 
 // acceptColumns are the arguments of acceptQuery, and the deliveries among them
-// that start in the node's hand.
-func (s *Store) acceptColumns(node waypost.NodeID, batch []store.Arrival) (args []any, hand []waypost.DeliveryID) {
+// that start in the node's hand and those that other nodes are told of.
+func (s *Store) acceptColumns(node waypost.NodeID, batch []store.Arrival) (args []any, hand, elsewhere []waypost.DeliveryID) {
 	var keys [][]byte
 	var keyEvents []int64
 	for _, i := range sqlstore.Leaders(batch) {
@@ -163,8 +171,11 @@ func (s *Store) acceptColumns(node waypost.NodeID, batch []store.Arrival) (args 
 			owedNodes = append(owedNodes, int64(row.Node))
 			owedDue = append(owedDue, row.Due)
 			owedAfter = append(owedAfter, int64(row.After))
-			if row.Node != 0 {
-				hand = append(hand, waypost.DeliveryID{Event: row.Event, Endpoint: row.Endpoint})
+			switch id := (waypost.DeliveryID{Event: row.Event, Endpoint: row.Endpoint}); {
+			case row.Node != 0:
+				hand = append(hand, id)
+			case row.Elsewhere:
+				elsewhere = append(elsewhere, id)
 			}
 		}
 	}
@@ -172,7 +183,7 @@ func (s *Store) acceptColumns(node waypost.NodeID, batch []store.Arrival) (args 
 		keys, keyEvents,
 		ids, types, states, tenants, numbers, sources, phones, wabas, conversations, forms, occurred, bodies, keyed,
 		owedEvents, owedEndpoints, owedNodes, owedDue, owedAfter,
-	}, hand
+	}, hand, elsewhere
 }
 
 // The columns are never nil, which the server would take for "unknown".

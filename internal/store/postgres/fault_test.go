@@ -28,16 +28,23 @@ type member struct {
 	t    *testing.T
 	node waypost.NodeID
 	ids  *waypost.IDs
+	now  func() time.Time
 }
 
 func join(t *testing.T, url string) *member {
 	t.Helper()
-	m := &member{Store: openURL(t, url), t: t}
-	node, slot, floor, err := m.Join(t.Context(), time.Hour, time.Now())
+	return joinAt(t, url, time.Now)
+}
+
+// joinAt makes a member with a clock of its own.
+func joinAt(t *testing.T, url string, now func() time.Time) *member {
+	t.Helper()
+	m := &member{Store: openAt(t, url, now), t: t, now: now}
+	node, slot, floor, err := m.Join(t.Context(), time.Hour, now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.ids, err = waypost.NewIDs(slot, floor, time.Now); err != nil {
+	if m.ids, err = waypost.NewIDs(slot, floor, now); err != nil {
 		t.Fatal(err)
 	}
 	m.node = node
@@ -340,7 +347,8 @@ func startProxy(t *testing.T, target string) *proxy {
 			if err != nil {
 				return
 			}
-			server, err := net.Dial(pgconn.NetworkAddress(config.Host, config.Port))
+			network, address := pgconn.NetworkAddress(config.Host, config.Port)
+			server, err := net.Dial(network, address)
 			if err != nil {
 				t.Error(fmt.Errorf("dial server: %w", err))
 				_ = client.Close()

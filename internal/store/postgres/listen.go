@@ -11,11 +11,11 @@ import (
 	"github.com/waypost-gateway/waypost/internal/store"
 )
 
-// channel is what notices are sent on. A notice says that something changed, not
-// what: settings, or which deliveries are free.
+// channel is what notices are sent on.
 const channel = "waypost"
 
-// notify wakes all nodes when the transaction is committed.
+// notify tells all nodes that anything may have changed, when the transaction is
+// committed.
 func notify(ctx context.Context, tx *sql.Tx) error {
 	_, err := tx.ExecContext(ctx, `SELECT pg_notify('`+channel+`', '')`)
 	return err
@@ -23,7 +23,7 @@ func notify(ctx context.Context, tx *sql.Tx) error {
 
 const (
 	relistenFirst = 100 * time.Millisecond
-	relistenMax   = 10 * time.Second
+	relistenMax   = 2 * time.Second
 )
 
 // listener turns notifications into notices, on a connection of its own that it
@@ -31,14 +31,14 @@ const (
 type listener struct {
 	config  *pgx.ConnConfig
 	log     *slog.Logger
-	notices chan store.Notice
+	notices mailbox
 	cancel  context.CancelFunc
 	done    chan struct{}
 }
 
 func listen(config *pgx.ConnConfig, log *slog.Logger) *listener {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &listener{config: config, log: log, notices: make(chan store.Notice, 1), cancel: cancel, done: make(chan struct{})}
+	l := &listener{config: config, log: log, notices: make(mailbox, 1), cancel: cancel, done: make(chan struct{})}
 	go l.run(ctx)
 	return l
 }
@@ -80,19 +80,13 @@ func (l *listener) session(ctx context.Context) (listening bool, err error) {
 	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
 		return false, err
 	}
+	l.notices.put(store.Notice{}) // something may have been missed meanwhile
 	for {
-		l.tell() // at first too: something may have been missed meanwhile
-		if _, err := conn.WaitForNotification(ctx); err != nil {
+		notification, err := conn.WaitForNotification(ctx)
+		if err != nil {
 			return true, err
 		}
-	}
-}
-
-// tell leaves a notice; one that was not read yet stands for any number.
-func (l *listener) tell() {
-	select {
-	case l.notices <- store.Notice{}:
-	default:
+		l.notices.put(decodeNotice(notification.Payload))
 	}
 }
 

@@ -42,14 +42,16 @@ var migrations embed.FS
 // (pool_max_conns). One more listens for notices.
 const maxConns = 8
 
-// sessionSetup bounds how long a node that vanished can hold its locks.
-const sessionSetup = `SET idle_in_transaction_session_timeout = '60s'`
+// sessionSetup bounds how long a node that vanished can hold its locks, and has
+// commits on the server's disk when they return, whatever the server's default.
+const sessionSetup = `SET idle_in_transaction_session_timeout TO '60s'; SET synchronous_commit TO on`
 
 // Options say where the store is and what it works with.
 type Options struct {
-	URL    string       // postgres://…
-	Sealer store.Sealer // encrypts what is secret; required
-	Log    *slog.Logger // nil: slog.Default
+	URL    string           // postgres://…
+	Sealer store.Sealer     // encrypts what is secret; required
+	Log    *slog.Logger     // nil: slog.Default
+	Now    func() time.Time // dates what no argument dates, and never a lease; nil: time.Now
 }
 
 // Store is a store.Store.
@@ -106,7 +108,7 @@ func (s *Store) open(ctx context.Context, o Options) error {
 			Notify:     notify,
 			Classify:   classify,
 		},
-		Write: s.db, Read: s.db, Sealer: o.Sealer,
+		Write: s.db, Read: s.db, Sealer: o.Sealer, Now: o.Now,
 	})
 	return err
 }

@@ -11,6 +11,14 @@ import (
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
+// seizeQuery puts in the node's hand what is in nobody's and was not tried since;
+// the other statements then treat it like what always was.
+const seizeQuery = `
+UPDATE deliveries d SET node_id = $1
+FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) AS r (event_id, endpoint_id, attempts)
+WHERE d.event_id = r.event_id AND d.endpoint_id = r.endpoint_id AND d.node_id = 0 AND d.attempts = r.attempts
+RETURNING d.event_id, d.endpoint_id`
+
 // removeQuery takes away what is settled, putOffQuery puts off what is not; both
 // only as far as it is in the node's hand, and say how far that was.
 const (
@@ -71,32 +79,30 @@ DO UPDATE SET at = excluded.at, reason = excluded.reason, attempts = excluded.at
 // crashes: the delivery is then repeated.
 func (s *Store) Settle(ctx context.Context, node waypost.NodeID, results []store.Result) (store.Settled, error) {
 	waves := sqlstore.Waves(results)
-	if len(waves) == 0 {
-		waves = [][]int{nil}
-	}
 	var settled store.Settled
-	var first settlement
+	var first *settlement // the one whose claim goes out with the transaction's begin
 	err := s.fenced(ctx, fencedWork{
 		verb: "settle deliveries",
 		node: node,
 		opening: func(b *pgx.Batch) {
-			settled = store.Settled{}
-			first = settlement{store: s, node: node, results: results, wave: waves[0]}
+			settled, first = store.Settled{}, nil
 			b.Queue("SET LOCAL synchronous_commit TO off")
-			first.claim(b)
+			if len(waves) > 0 && !sqlstore.AnyEarlier(results, waves[0]) {
+				first = &settlement{store: s, node: node, results: results, wave: waves[0]}
+				first.claim(b)
+			}
 		},
 		rest: func(ctx context.Context, conn *pgx.Conn) error {
-			if err := first.write(ctx, conn, &settled); err != nil {
-				return err
-			}
-			for _, wave := range waves[1:] {
-				next := settlement{store: s, node: node, results: results, wave: wave}
-				batch := &pgx.Batch{}
-				next.claim(batch)
-				if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+			rest := waves
+			if first != nil {
+				if err := first.write(ctx, conn, &settled); err != nil {
 					return err
 				}
-				if err := next.write(ctx, conn, &settled); err != nil {
+				rest = waves[1:]
+			}
+			for _, wave := range rest {
+				w := settlement{store: s, node: node, results: results, wave: wave}
+				if err := w.settle(ctx, conn, &settled); err != nil {
 					return err
 				}
 			}
@@ -112,14 +118,64 @@ func (s *Store) Settle(ctx context.Context, node waypost.NodeID, results []store
 	return settled, nil
 }
 
-// settlement is the writing back of one wave of results: claim takes the rows
-// that are the node's, write records what became of them.
+// settlement is the writing back of one wave of results: seize puts earlier ones
+// in the node's hand, claim takes the rows that are in it, write records what
+// became of them.
 type settlement struct {
 	store   *Store
 	node    waypost.NodeID
 	results []store.Result
 	wave    []int
 	before  map[waypost.DeliveryID]int // the claimed ones, with their attempts
+}
+
+func (w *settlement) settle(ctx context.Context, conn *pgx.Conn, settled *store.Settled) error {
+	if sqlstore.AnyEarlier(w.results, w.wave) {
+		if err := w.seize(ctx, conn, settled); err != nil {
+			return err
+		}
+	}
+	batch := &pgx.Batch{}
+	w.claim(batch)
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+		return err
+	}
+	return w.write(ctx, conn, settled)
+}
+
+// seize leaves in the wave those earlier results whose deliveries are now in the
+// node's hand.
+func (w *settlement) seize(ctx context.Context, conn *pgx.Conn, settled *store.Settled) error {
+	var events, endpoints, attempts []int64
+	for _, i := range w.wave {
+		if r := &w.results[i]; r.Earlier {
+			events = append(events, int64(r.Delivery.Event))
+			endpoints = append(endpoints, int64(r.Delivery.Endpoint))
+			attempts = append(attempts, int64(sqlstore.AttemptsBefore(r)))
+		}
+	}
+	rows, err := conn.Query(ctx, seizeQuery, int64(w.node), events, endpoints, attempts)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	seized := make(map[waypost.DeliveryID]bool, len(events))
+	err = read(func(rows pgx.Rows) error {
+		var id waypost.DeliveryID
+		err := rows.Scan(&id.Event, &id.Endpoint)
+		seized[id] = true
+		return err
+	})(rows)
+	var wave []int
+	for _, i := range w.wave {
+		if r := &w.results[i]; r.Earlier && !seized[r.Delivery] {
+			settled.Lost = append(settled.Lost, i)
+			continue
+		}
+		wave = append(wave, i)
+	}
+	w.wave = wave
+	return err
 }
 
 func (w *settlement) claim(b *pgx.Batch) {
@@ -132,13 +188,9 @@ func (w *settlement) claim(b *pgx.Batch) {
 			endpoints = append(endpoints, int64(r.Delivery.Endpoint))
 			continue
 		}
-		holder := int64(0)
-		if r.InHand {
-			holder = int64(w.node)
-		}
 		put.events = append(put.events, int64(r.Delivery.Event))
 		put.endpoints = append(put.endpoints, int64(r.Delivery.Endpoint))
-		put.holders = append(put.holders, holder)
+		put.holders = append(put.holders, int64(sqlstore.Holder(r, w.node)))
 		put.now = append(put.now, sqlstore.Millis(w.store.SettledAt(r)))
 		put.due = append(put.due, sqlstore.Millis(r.At))
 		put.steps = append(put.steps, int64(r.Step))

@@ -11,12 +11,19 @@ import (
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
-// takeQuery passes over what another node is just taking.
-const takeQuery = `
+// takeQueries pass over what another node is just taking. Each order has an index
+// of its own, so however long the backlog is, it is not sorted.
+var takeQueries = map[store.Order]string{
+	store.OldestDue:   takeQuery("due, event_id"),
+	store.NewestEvent: takeQuery("event_id DESC NULLS LAST"),
+}
+
+func takeQuery(order string) string {
+	return `
 WITH ready AS MATERIALIZED (
 	SELECT event_id, endpoint_id FROM deliveries
 	WHERE endpoint_id = $2 AND node_id = 0 AND after_endpoint = 0 AND due <= $3
-	ORDER BY due, event_id LIMIT $4
+	ORDER BY ` + order + ` LIMIT $4
 	FOR UPDATE SKIP LOCKED
 ), taken AS (
 	UPDATE deliveries d SET node_id = $1 FROM ready
@@ -25,7 +32,8 @@ WITH ready AS MATERIALIZED (
 )
 SELECT ` + sqlstore.EventColumns + `, body, attempts, step
 FROM taken JOIN events ON events.id = taken.event_id
-ORDER BY due, event_id`
+ORDER BY ` + order
+}
 
 // Take implements store.Queue. ErrLeaseLost if the node's lease has run out.
 func (s *Store) Take(ctx context.Context, node waypost.NodeID, endpoint waypost.EndpointID, now time.Time, limit int, order store.Order) ([]store.Owed, error) {
@@ -36,7 +44,7 @@ func (s *Store) Take(ctx context.Context, node waypost.NodeID, endpoint waypost.
 		opening: func(b *pgx.Batch) {
 			taken = nil
 			b.Queue("SET LOCAL synchronous_commit TO off") // who has what in hand is worth nothing after a crash
-			b.Queue(takeQuery, int64(node), int64(endpoint), sqlstore.Millis(now), limit).Query(read(func(rows pgx.Rows) error {
+			b.Queue(takeQueries[order], int64(node), int64(endpoint), sqlstore.Millis(now), limit).Query(read(func(rows pgx.Rows) error {
 				one := store.Owed{Endpoint: endpoint}
 				var body []byte
 				event, err := sqlstore.ScanEvent(rows, &body, &one.Attempts, &one.Step)

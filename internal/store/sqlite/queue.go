@@ -133,7 +133,7 @@ func (s *Store) Take(ctx context.Context, node waypost.NodeID, endpoint waypost.
 	var taken []store.Owed
 	err := s.fenced(ctx, "take deliveries", node, func(ctx context.Context, tx *sql.Tx) error {
 		var err error
-		if taken, err = s.due(ctx, tx, endpoint, now, limit); err != nil {
+		if taken, err = s.due(ctx, tx, endpoint, now, limit, order); err != nil {
 			return err
 		}
 		values := make([]any, 0, 2*len(taken))
@@ -148,8 +148,12 @@ func (s *Store) Take(ctx context.Context, node waypost.NodeID, endpoint waypost.
 	return taken, nil
 }
 
-func (s *Store) due(ctx context.Context, tx *sql.Tx, endpoint waypost.EndpointID, now time.Time, limit int) ([]store.Owed, error) {
-	rows, err := query(ctx, tx, s.hot.due, int64(endpoint), sqlstore.Millis(now), limit)
+func (s *Store) due(ctx context.Context, tx *sql.Tx, endpoint waypost.EndpointID, now time.Time, limit int, order store.Order) ([]store.Owed, error) {
+	statement := s.hot.oldest
+	if order == store.NewestEvent {
+		statement = s.hot.newest
+	}
+	rows, err := query(ctx, tx, statement, int64(endpoint), sqlstore.Millis(now), limit)
 	if err != nil {
 		return nil, err
 	}

@@ -60,6 +60,12 @@ type settlement struct {
 }
 
 func (w *settlement) settle(ctx context.Context, wave []int) error {
+	if sqlstore.AnyEarlier(w.results, wave) {
+		var err error
+		if wave, err = w.seize(ctx, wave); err != nil {
+			return err
+		}
+	}
 	before, err := w.remove(ctx, wave)
 	if err != nil {
 		return err
@@ -99,6 +105,32 @@ func (w *settlement) settle(ctx context.Context, wave []int) error {
 	return w.settleWaiting(ctx, ended)
 }
 
+// seize puts in the node's hand what earlier results are about, as far as it is in
+// nobody's and was not tried since. It gives the wave without the others.
+func (w *settlement) seize(ctx context.Context, wave []int) ([]int, error) {
+	var left []int
+	for _, i := range wave {
+		r := &w.results[i]
+		if r.Earlier {
+			result, err := exec(ctx, w.tx, w.store.hot.seize, int64(w.node),
+				int64(r.Delivery.Event), int64(r.Delivery.Endpoint), sqlstore.AttemptsBefore(r))
+			if err != nil {
+				return nil, err
+			}
+			n, err := result.RowsAffected()
+			if err != nil {
+				return nil, err
+			}
+			if n == 0 {
+				w.lost = append(w.lost, i)
+				continue
+			}
+		}
+		left = append(left, i)
+	}
+	return left, nil
+}
+
 // remove takes away the rows of what is settled, as far as they are in the node's
 // hand, and gives how many requests had been made before. Of what was delivered
 // nobody asks that; trusting, it is 0.
@@ -134,11 +166,7 @@ func (w *settlement) remove(ctx context.Context, wave []int) (map[waypost.Delive
 
 // putOff keeps a delivery owed. It reports whether it was in the node's hand.
 func (w *settlement) putOff(ctx context.Context, r *store.Result) (bool, error) {
-	var holder waypost.NodeID
-	if r.InHand {
-		holder = w.node
-	}
-	result, err := exec(ctx, w.tx, w.store.hot.putOff, int64(holder), sqlstore.Millis(w.store.SettledAt(r)), sqlstore.Millis(r.At),
+	result, err := exec(ctx, w.tx, w.store.hot.putOff, int64(sqlstore.Holder(r, w.node)), sqlstore.Millis(w.store.SettledAt(r)), sqlstore.Millis(r.At),
 		r.Step, sqlstore.Attempts(r, 0), int64(r.Delivery.Event), int64(r.Delivery.Endpoint), int64(w.node))
 	if err != nil {
 		return false, err

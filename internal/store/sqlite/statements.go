@@ -14,9 +14,11 @@ import (
 // statements are those of the hot path, prepared on the writing connection.
 type statements struct {
 	lease     *sql.Stmt
-	due       *sql.Stmt
+	oldest    *sql.Stmt
+	newest    *sql.Stmt
 	firstSeen *sql.Stmt
 	repeat    *sql.Stmt
+	seize     *sql.Stmt
 	putOff    *sql.Stmt
 	release   *sql.Stmt
 
@@ -46,16 +48,14 @@ func prepare(ctx context.Context, db *sql.DB) (statements, error) {
 	p.one(&st.firstSeen, `SELECT event_id FROM dedupe WHERE key = ?`)
 	p.one(&st.repeat, `INSERT INTO duplicates (event_id, at) VALUES (?, ?)`)
 
-	p.one(&st.due, `
-SELECT `+sqlstore.EventColumns+`, body, attempts, step
-FROM deliveries CROSS JOIN events ON events.id = deliveries.event_id
-WHERE endpoint_id = ? AND node_id = 0 AND after_endpoint = 0 AND due <= ?
-ORDER BY due, event_id LIMIT ?`)
+	p.one(&st.oldest, oldestQuery)
+	p.one(&st.newest, newestQuery)
 	p.bulk(&st.hand, `UPDATE deliveries SET node_id = ? WHERE (event_id, endpoint_id) IN (VALUES `, 2, `)`)
 
 	// The pluses keep the planner from trying the partial indexes on each value of
 	// node_id and after_endpoint: it would plan these statements anew at each run,
 	// and might read through a long backlog of waiting deliveries at each flush.
+	p.one(&st.seize, `UPDATE deliveries SET node_id = ? WHERE event_id = ? AND endpoint_id = ? AND +node_id = 0 AND attempts = ?`)
 	p.bulk(&st.settle, `DELETE FROM deliveries WHERE +node_id = ? AND (event_id, endpoint_id) IN (VALUES `, 2, `)`)
 	p.bulk(&st.settleTold, `DELETE FROM deliveries WHERE +node_id = ? AND (event_id, endpoint_id) IN (VALUES `, 2, `)
 RETURNING event_id, endpoint_id, attempts`)
@@ -78,7 +78,7 @@ SELECT event_id, endpoint_id, after_endpoint FROM deliveries WHERE +after_endpoi
 
 func (st *statements) close() error {
 	var errs []error
-	for _, one := range []*sql.Stmt{st.lease, st.due, st.firstSeen, st.repeat, st.putOff, st.release} {
+	for _, one := range []*sql.Stmt{st.lease, st.oldest, st.newest, st.firstSeen, st.repeat, st.seize, st.putOff, st.release} {
 		if one != nil {
 			errs = append(errs, one.Close())
 		}
@@ -92,6 +92,17 @@ func (st *statements) close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// What is due is selected in the order of an index, so that a backlog is not
+// sorted however long it is.
+const (
+	oldestQuery = selectOwed + ` FROM deliveries INDEXED BY deliveries_due` + whereDue + ` ORDER BY due, event_id LIMIT ?`
+	newestQuery = selectOwed + ` FROM deliveries INDEXED BY deliveries_free` + whereDue + ` ORDER BY event_id DESC LIMIT ?`
+
+	selectOwed = `SELECT ` + sqlstore.EventColumns + `, body, attempts, step`
+	whereDue   = ` CROSS JOIN events ON events.id = deliveries.event_id
+WHERE endpoint_id = ? AND node_id = 0 AND after_endpoint = 0 AND due <= ?`
+)
 
 // preparer prepares statements until the first error.
 type preparer struct {

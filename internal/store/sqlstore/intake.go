@@ -34,11 +34,12 @@ func Leaders(batch []store.Arrival) []int {
 
 // OwedRow is one row of the deliveries table as it is first written.
 type OwedRow struct {
-	Event    waypost.EventID
-	Endpoint waypost.EndpointID
-	Node     waypost.NodeID // 0: in nobody's hand
-	Due      int64
-	After    waypost.EndpointID
+	Event     waypost.EventID
+	Endpoint  waypost.EndpointID
+	Node      waypost.NodeID // 0: in nobody's hand
+	Due       int64
+	After     waypost.EndpointID
+	Elsewhere bool // the other nodes are to be told
 }
 
 // OwedRows are the rows an arrival needs. An endpoint named twice is owed once,
@@ -62,6 +63,8 @@ func OwedRows(rows []OwedRow, node waypost.NodeID, arrival *store.Arrival, now t
 			row.After = o.After
 		case o.Place == store.InHand:
 			row.Node = node
+		case o.Place == store.Elsewhere:
+			row.Elsewhere = true
 		}
 		rows = append(rows, row)
 	}
@@ -100,6 +103,29 @@ func Waves(results []store.Result) [][]int {
 		seen[results[i].Delivery] = wave + 1
 	}
 	return waves
+}
+
+// AnyEarlier tells whether a wave has results of an earlier lease.
+func AnyEarlier(results []store.Result, wave []int) bool {
+	return slices.ContainsFunc(wave, func(i int) bool { return results[i].Earlier })
+}
+
+// AttemptsBefore is how many requests must have been made for a delivery if the
+// earlier result is the next thing that happened to it; -1, which is never so, for
+// one without an attempt.
+func AttemptsBefore(r *store.Result) int {
+	if r.Attempt == nil {
+		return -1
+	}
+	return r.Attempt.N - 1
+}
+
+// Holder is the node in whose hand a delivery that is put off stays; 0 for none.
+func Holder(r *store.Result, node waypost.NodeID) waypost.NodeID {
+	if r.InHand && !r.Earlier {
+		return node
+	}
+	return 0
 }
 
 // SettledAt is when a result came about.

@@ -164,15 +164,29 @@ func scanAttempt(row scanner) (waypost.Attempt, error) {
 	return a, nil
 }
 
-// Backlog implements store.Log. It counts the rows, in nodes' hands or not, so it
-// takes time in proportion to all that is owed.
+var backlogQuery = `
+SELECT COUNT(*), COALESCE(MIN(event_id), 0), COALESCE(MAX(event_id), 0) FROM (` + owedEvents("$1", "$2") + `) owed`
+
+// Backlog implements store.Log. It takes time in proportion to what is owed to the
+// endpoint, and not to what is owed to others.
 func (s *Store) Backlog(ctx context.Context, endpoint waypost.EndpointID, before waypost.EventID) (store.Backlog, error) {
 	if before == 0 {
 		before = math.MaxInt64
 	}
 	var b store.Backlog
-	err := s.read.QueryRowContext(ctx, `
-SELECT COUNT(*), COALESCE(MIN(event_id), 0), COALESCE(MAX(event_id), 0) FROM deliveries WHERE endpoint_id = $1 AND event_id < $2`,
-		int64(endpoint), int64(before)).Scan(&b.Count, &b.Oldest, &b.Newest)
+	err := s.read.QueryRowContext(ctx, backlogQuery, int64(endpoint), int64(before)).Scan(&b.Count, &b.Oldest, &b.Newest)
 	return b, s.Explain("count backlog", err)
+}
+
+// owedEvents selects the events owed to an endpoint that are older than before:
+// what is free, what waits for another delivery, and what is in a node's hand. Each
+// of the three has an index, and together they are all there is.
+func owedEvents(endpoint, before string) string {
+	where := ` WHERE d.endpoint_id = ` + endpoint + ` AND d.event_id < ` + before
+	return `
+SELECT d.event_id FROM deliveries d` + where + ` AND d.node_id = 0 AND d.after_endpoint = 0
+UNION ALL
+SELECT d.event_id FROM deliveries d` + where + ` AND d.after_endpoint <> 0
+UNION ALL
+SELECT d.event_id FROM nodes n JOIN deliveries d ON d.node_id = n.id` + where + ` AND d.node_id <> 0 AND d.after_endpoint = 0`
 }

@@ -149,14 +149,16 @@ func endLeases(ctx context.Context, tx *sql.Tx, condition string, arg int64) ([]
 	}, `DELETE FROM nodes WHERE `+condition+` RETURNING id`, arg)
 }
 
+const releaseQuery = `
+UPDATE deliveries SET node_id = 0, due = CASE WHEN due = 0 OR due > $2 THEN $2 ELSE due END
+WHERE node_id = $1 AND node_id <> 0`
+
 // release makes due what was in the nodes' hands. It is a statement of its own,
 // after endLeases, so that it sees what those nodes committed last.
 func (s *Store) release(ctx context.Context, tx *sql.Tx, nodes []waypost.NodeID, now time.Time) (int, error) {
 	var released int
 	for _, node := range nodes {
-		result, err := tx.ExecContext(ctx, `
-UPDATE deliveries SET node_id = 0, due = CASE WHEN due = 0 OR due > $2 THEN $2 ELSE due END
-WHERE node_id = $1`, int64(node), Millis(now))
+		result, err := tx.ExecContext(ctx, releaseQuery, int64(node), Millis(now))
 		if err != nil {
 			return 0, err
 		}

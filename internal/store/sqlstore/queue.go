@@ -36,10 +36,10 @@ func (s *Store) Due(ctx context.Context) ([]store.Due, error) {
 	return due, s.Explain("list due endpoints", err)
 }
 
-// Retry implements store.Queue.
+// Retry implements store.Interventions.
 func (s *Store) Retry(ctx context.Context, id waypost.DeliveryID, now time.Time) error {
 	return s.Update(ctx, "retry delivery", func(ctx context.Context, tx *sql.Tx) error {
-		if err := checkRetry(ctx, tx, id); err != nil {
+		if err := s.checkRetry(ctx, tx, id); err != nil {
 			return err
 		}
 		var node waypost.NodeID
@@ -66,14 +66,27 @@ func (s *Store) Retry(ctx context.Context, id waypost.DeliveryID, now time.Time)
 	})
 }
 
-func checkRetry(ctx context.Context, tx *sql.Tx, id waypost.DeliveryID) error {
-	var one int
-	err := tx.QueryRowContext(ctx, `SELECT 1 FROM events WHERE id = $1`, int64(id.Event)).Scan(&one)
-	if err != nil {
-		return found(err, "event", id.Event)
+func (s *Store) checkRetry(ctx context.Context, tx *sql.Tx, id waypost.DeliveryID) error {
+	if err := s.holdEvent(ctx, tx, id.Event); err != nil {
+		return err
 	}
-	err = tx.QueryRowContext(ctx, `SELECT 1 FROM endpoints WHERE id = $1 AND deleted_at = 0`, int64(id.Endpoint)).Scan(&one)
+	var one int
+	err := tx.QueryRowContext(ctx, `SELECT 1 FROM endpoints WHERE id = $1 AND deleted_at = 0`, int64(id.Endpoint)).Scan(&one)
 	return found(err, "endpoint", id.Endpoint)
+}
+
+// holdEvent is for an event that is about to be owed: it keeps retention away from
+// it until the transaction ends. KindConflict if its body is gone.
+func (s *Store) holdEvent(ctx context.Context, tx *sql.Tx, event waypost.EventID) error {
+	var size int
+	err := tx.QueryRowContext(ctx, `SELECT length(body) FROM events WHERE id = $1`+s.flavor.ForUpdate, int64(event)).Scan(&size)
+	if err != nil {
+		return found(err, "event", event)
+	}
+	if size == 0 {
+		return waypost.Errorf(waypost.KindConflict, "the body of event %s is no longer kept, so it can't be delivered again", event)
+	}
+	return nil
 }
 
 // revive makes a settled delivery owed again.
@@ -114,13 +127,12 @@ ON CONFLICT (event_id, endpoint_id) DO NOTHING`,
 	return err
 }
 
-// Owe implements store.Queue. A delivery whose After is owed neither here nor
-// already waits for nothing.
+// Owe implements store.Interventions. A delivery whose After is owed neither here
+// nor already waits for nothing.
 func (s *Store) Owe(ctx context.Context, event waypost.EventID, owed []store.Owing, now time.Time) error {
 	return s.Update(ctx, "owe deliveries", func(ctx context.Context, tx *sql.Tx) error {
-		var one int
-		if err := tx.QueryRowContext(ctx, `SELECT 1 FROM events WHERE id = $1`, int64(event)).Scan(&one); err != nil {
-			return found(err, "event", event)
+		if err := s.holdEvent(ctx, tx, event); err != nil {
+			return err
 		}
 		present, err := s.lockOwed(ctx, tx, event)
 		if err != nil {
@@ -167,36 +179,47 @@ func (s *Store) lockOwed(ctx context.Context, tx *sql.Tx, event waypost.EventID)
 	return present, err
 }
 
-// Reroute implements store.Queue. KindConflict if the event has an owner or was
-// not understood.
+// Reroute implements store.Interventions. KindConflict if the event has an owner or
+// was not understood.
 func (s *Store) Reroute(ctx context.Context, event waypost.EventID, tenant waypost.TenantID, number waypost.NumberID) error {
 	return s.Update(ctx, "reroute event", func(ctx context.Context, tx *sql.Tx) error {
+		if err := s.holdEvent(ctx, tx, event); err != nil {
+			return err
+		}
 		var state waypost.EventState
-		err := tx.QueryRowContext(ctx, `SELECT state FROM events WHERE id = $1`+s.flavor.ForUpdate, int64(event)).Scan(&state)
-		if err != nil {
-			return found(err, "event", event)
+		if err := tx.QueryRowContext(ctx, `SELECT state FROM events WHERE id = $1`, int64(event)).Scan(&state); err != nil {
+			return err
 		}
 		if state != waypost.EventUnrouted {
 			return waypost.Errorf(waypost.KindConflict, "event %s is %s; only an unrouted one can be given an owner", event, state)
 		}
-		_, err = tx.ExecContext(ctx,
+		_, err := tx.ExecContext(ctx,
 			`UPDATE events SET state = $2, tenant_id = $3, number_id = $4 WHERE id = $1`,
 			int64(event), string(waypost.EventRouted), int64(tenant), int64(number))
 		return err
 	})
 }
 
-// Drop implements store.Queue. Deliveries that wait for another are dropped with
-// the rest; those that wait for a dropped one end with it, uncounted.
+// dropQueries find what Drop may drop: first what is free, then what waits. Each
+// goes along an index, see deliveries_free.
+var dropQueries = []string{
+	`SELECT event_id FROM deliveries
+WHERE endpoint_id = $1 AND event_id < $2 AND node_id = 0 AND after_endpoint = 0 ORDER BY event_id NULLS FIRST LIMIT $3`,
+	`SELECT event_id FROM deliveries
+WHERE endpoint_id = $1 AND event_id < $2 AND node_id = 0 AND after_endpoint <> 0 ORDER BY event_id LIMIT $3`,
+}
+
+// Drop implements store.Interventions, oldest event first. Deliveries that wait for
+// another are dropped with the rest; those that wait for a dropped one end with it,
+// uncounted.
 func (s *Store) Drop(ctx context.Context, endpoint waypost.EndpointID, before waypost.EventID, reason waypost.Reason, now time.Time, limit int) (int, error) {
 	var dropped int
 	err := s.Update(ctx, "drop deliveries", func(ctx context.Context, tx *sql.Tx) error {
 		dropped = 0
-		for _, which := range []string{"after_endpoint = 0", "after_endpoint <> 0"} {
+		for _, query := range dropQueries {
 			events, err := collect(ctx, tx, func(row scanner) (id waypost.EventID, err error) {
 				return id, row.Scan(&id)
-			}, `SELECT event_id FROM deliveries
-WHERE endpoint_id = $1 AND node_id = 0 AND `+which+` AND event_id < $2 LIMIT $3`+s.flavor.ForUpdate,
+			}, query+s.flavor.ForUpdate,
 				int64(endpoint), int64(before), limit-dropped)
 			if err != nil {
 				return err

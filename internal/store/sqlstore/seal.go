@@ -28,6 +28,8 @@ type sealedEndpoint struct {
 	Headers map[string]string `json:"headers,omitempty"`
 	Options map[string]any    `json:"options,omitempty"`
 	Secrets []sealedSecret    `json:"secrets,omitempty"`
+	// UserInfo is what the receiver's URL has before its host, with the "@".
+	UserInfo string `json:"user_info,omitempty"`
 }
 
 type sealedSecret struct {

@@ -53,7 +53,7 @@ func (s *Store) Changes(ctx context.Context, since int64) (store.Changes, error)
 		endpoints := selectEndpoints + ` WHERE revision > $1 ORDER BY id`
 		if since <= 0 {
 			endpoints = selectEndpoints + ` WHERE revision > $1
-AND (deleted_at = 0 OR id IN (SELECT endpoint_id FROM deliveries)) ORDER BY id`
+AND (deleted_at = 0 OR EXISTS (SELECT 1 FROM (` + owedEvents("endpoints.id", "9223372036854775807") + `) owed)) ORDER BY id`
 		}
 		changes.Endpoints, err = collect(ctx, tx, s.scanEndpoint, endpoints, since)
 		return err

@@ -77,6 +77,7 @@ type Store struct {
 	read   *sql.DB
 	sealer store.Sealer
 	now    func() time.Time
+	sweeps sweeps
 }
 
 // New makes the shared part.

@@ -16,6 +16,7 @@ var logTests = []test{
 	{"held or pending is the endpoint's doing", logHeld},
 	{"what an endpoint received, among much else", logDeliveredWalk},
 	{"attempts in order", logAttempts},
+	{"a backlog is all that is owed, by age", logBacklog},
 }
 
 func logEventPages(f *fixture) {
@@ -241,4 +242,32 @@ func logAttempts(f *fixture) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		f.tb.Fatalf("attempts (-want +got):\n%s", diff)
 	}
+}
+
+func logBacklog(f *fixture) {
+	main, clone := f.endpoints[0], f.endpoints[1]
+	backlog := func(endpoint waypost.EndpointID, before waypost.EventID, want store.Backlog) {
+		f.tb.Helper()
+		got, err := f.store.Backlog(f.ctx(), endpoint, before)
+		f.must(err)
+		f.equal("backlog", got, want)
+	}
+	backlog(main, 0, store.Backlog{})
+	free := f.accepted(owing(main)...)
+	held := f.handed(main)
+	waits := f.accepted(store.Owing{Endpoint: main}, store.Owing{Endpoint: clone, After: main})
+	theirs := f.accepted(owing(f.endpoints[2])...)
+	other, _ := f.join()
+	f.equal("taken", len(f.take(other, f.endpoints[2], 1)), 1)
+
+	backlog(main, 0, store.Backlog{Count: 3, Oldest: free, Newest: waits})
+	backlog(main, waits, store.Backlog{Count: 2, Oldest: free, Newest: held.Event})
+	backlog(main, held.Event, store.Backlog{Count: 1, Oldest: free, Newest: free})
+	backlog(main, free, store.Backlog{})
+	backlog(clone, 0, store.Backlog{Count: 1, Oldest: waits, Newest: waits})
+	backlog(clone, waits, store.Backlog{})
+	backlog(f.endpoints[2], 0, store.Backlog{Count: 1, Oldest: theirs, Newest: theirs})
+
+	f.settle(f.delivered(held, 1))
+	backlog(main, 0, store.Backlog{Count: 2, Oldest: free, Newest: waits})
 }

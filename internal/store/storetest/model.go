@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -138,11 +139,13 @@ func (m *model) accept(t *rapid.T) {
 		}
 		for i, endpoint := range m.endpoints {
 			owing := store.Owing{Endpoint: endpoint}
-			switch rapid.SampledFrom([]string{"not", "free", "hand", "after"}).Draw(t, "owed") {
+			switch rapid.SampledFrom([]string{"not", "free", "hand", "elsewhere", "after"}).Draw(t, "owed") {
 			case "not":
 				continue
 			case "hand":
 				owing.Place = store.InHand
+			case "elsewhere":
+				owing.Place = store.Elsewhere
 			case "after":
 				owing.After = m.endpoints[(i+2)%3]
 				if i == 0 { // no rings
@@ -191,10 +194,11 @@ func (m *model) take(t *rapid.T) {
 	node := m.node(t)
 	endpoint := rapid.SampledFrom(m.endpoints).Draw(t, "endpoint")
 	limit := rapid.IntRange(1, 4).Draw(t, "limit")
+	order := rapid.SampledFrom([]store.Order{store.OldestDue, store.NewestEvent}).Draw(t, "order")
 	now := m.tick()
-	taken, err := m.f.store.Take(m.ctx, node, endpoint, now, limit, store.OldestDue)
+	taken, err := m.f.store.Take(m.ctx, node, endpoint, now, limit, order)
 	m.must(t, err)
-	want := m.due(endpoint, now)
+	want := m.due(endpoint, now, order)
 	want = want[:min(len(want), limit)]
 	if got := events(taken); !slices.Equal(got, want) {
 		t.Fatalf("took %v, want %v", got, want)
@@ -209,7 +213,7 @@ func (m *model) take(t *rapid.T) {
 }
 
 // due are the events that are due for the endpoint, in order.
-func (m *model) due(endpoint waypost.EndpointID, now time.Time) []waypost.EventID {
+func (m *model) due(endpoint waypost.EndpointID, now time.Time, order store.Order) []waypost.EventID {
 	var ids []waypost.DeliveryID
 	for id, d := range m.deliveries {
 		if id.Endpoint == endpoint && d.place == free && !d.due.After(now) {
@@ -217,6 +221,9 @@ func (m *model) due(endpoint waypost.EndpointID, now time.Time) []waypost.EventI
 		}
 	}
 	slices.SortFunc(ids, func(a, b waypost.DeliveryID) int {
+		if order == store.NewestEvent {
+			return cmp.Compare(b.Event, a.Event)
+		}
 		return cmp.Or(m.deliveries[a].due.Compare(m.deliveries[b].due), cmp.Compare(a.Event, b.Event))
 	})
 	events := make([]waypost.EventID, len(ids))
@@ -241,7 +248,8 @@ func (m *model) pick(t *rapid.T) (waypost.DeliveryID, *modelDelivery) {
 	return id, m.deliveries[id]
 }
 
-// settle writes a few results back, some of them for what the node does not hold.
+// settle writes a few results back, some of them for what the node does not hold,
+// and some of an earlier lease.
 func (m *model) settle(t *rapid.T) {
 	node := m.node(t)
 	var results []store.Result
@@ -262,19 +270,37 @@ func (m *model) settle(t *rapid.T) {
 		case "hand":
 			r.Next, r.InHand = store.NextRetry, true
 		}
+		mine := d.place == held && d.node == node
+		if r.Earlier = !related(results, id) && rapid.Bool().Draw(t, "earlier"); r.Earlier {
+			made := rapid.IntRange(0, 1).Draw(t, "requests since")
+			r.Attempt.N -= made
+			mine = made == 0 && (d.place == free || d.place == waits)
+		}
 		results = append(results, r)
-		if d.place != held || d.node != node {
+		if !mine {
 			lost = append(lost, i)
 			continue
 		}
 		d.attempts = n
+		alone := d.place == waits // its main one must not come after it, see related
 		m.settled(id, d, &r)
+		if alone {
+			break
+		}
 	}
 	settled, err := m.f.store.Settle(m.ctx, node, results)
 	m.must(t, err)
 	if !slices.Equal(settled.Lost, lost) {
 		t.Fatalf("lost %v, want %v", settled.Lost, lost)
 	}
+}
+
+// related tells whether some result is about the same event at another endpoint:
+// main and clone in one call are written in no particular order.
+func related(results []store.Result, id waypost.DeliveryID) bool {
+	return slices.ContainsFunc(results, func(r store.Result) bool {
+		return r.Delivery.Event == id.Event && r.Delivery.Endpoint != id.Endpoint
+	})
 }
 
 func (m *model) settled(id waypost.DeliveryID, d *modelDelivery, r *store.Result) {
@@ -286,7 +312,9 @@ func (m *model) settled(id waypost.DeliveryID, d *modelDelivery, r *store.Result
 		}
 	case r.Next == store.NextExhausted:
 		m.giveUp(id)
-	case r.InHand:
+	case d.place == waits: // it goes on waiting
+		d.due = r.At
+	case r.InHand && !r.Earlier:
 		d.due = r.At
 	case d.due.IsZero(): // a retry was asked for meanwhile
 		d.place, d.node, d.due = free, 0, r.Attempt.At
@@ -381,13 +409,9 @@ func (m *model) expire(t *rapid.T) {
 func (m *model) check(t *rapid.T) {
 	m.checkList(t, m.endpoints[len(m.deliveries)%len(m.endpoints)])
 	due := map[waypost.EndpointID]time.Time{}
-	backlog := map[waypost.EndpointID]int{}
 	for id, d := range m.deliveries {
 		if d.place == free && (due[id.Endpoint].IsZero() || d.due.Before(due[id.Endpoint])) {
 			due[id.Endpoint] = d.due
-		}
-		if d.place == free || d.place == held || d.place == waits {
-			backlog[id.Endpoint]++
 		}
 	}
 	list, err := m.f.store.Due(m.ctx)
@@ -401,11 +425,31 @@ func (m *model) check(t *rapid.T) {
 	if len(due) > 0 {
 		t.Fatalf("due does not list %v", due)
 	}
+	m.checkBacklog(t, math.MaxInt64)
+	if ids := m.ids(); len(ids) > 0 {
+		m.checkBacklog(t, ids[len(ids)/2].Event)
+	}
+}
+
+// checkBacklog compares what is owed of events older than before.
+func (m *model) checkBacklog(t *rapid.T, before waypost.EventID) {
+	backlog := map[waypost.EndpointID]store.Backlog{}
+	for _, id := range m.ids() {
+		d := m.deliveries[id]
+		if id.Event < before && (d.place == free || d.place == held || d.place == waits) {
+			b := backlog[id.Endpoint]
+			if b.Count++; b.Count == 1 {
+				b.Oldest = id.Event
+			}
+			b.Newest = id.Event
+			backlog[id.Endpoint] = b
+		}
+	}
 	for _, endpoint := range m.endpoints {
-		n, err := m.f.store.Backlog(m.ctx, endpoint, 0)
+		got, err := m.f.store.Backlog(m.ctx, endpoint, before)
 		m.must(t, err)
-		if n.Count != backlog[endpoint] {
-			t.Fatalf("backlog is %d, want %d", n.Count, backlog[endpoint])
+		if got != backlog[endpoint] {
+			t.Fatalf("backlog before %s is %+v, want %+v", before, got, backlog[endpoint])
 		}
 	}
 }

@@ -16,6 +16,7 @@ var nodeTests = []test{
 	{"adoption takes from the dead and not from the living", nodeAdopt},
 	{"joining adopts too", nodeJoinAdopts},
 	{"what is adopted is due at once", nodeAdoptedDue},
+	{"renewing lists the living and what they have seen", nodeMembers},
 }
 
 func nodeJoin(f *fixture) {
@@ -128,4 +129,24 @@ func nodeAdoptedDue(f *fixture) {
 	due, err := f.store.Due(f.ctx())
 	f.must(err)
 	f.equal("due", due, []store.Due{{Endpoint: id.Endpoint, At: left}})
+}
+
+func nodeMembers(f *fixture) {
+	renew := func(node waypost.NodeID, ttl time.Duration, seen waypost.NodeID, want ...store.Member) {
+		f.tb.Helper()
+		members, err := f.store.Renew(f.ctx(), node, ttl, time.Now(), seen)
+		f.must(err)
+		f.equal("members", members, want)
+	}
+	renew(f.node, time.Hour, 5, store.Member{Node: f.node, Seen: 5})
+	second, _ := f.join()
+	third, _ := f.join()
+	renew(f.node, time.Hour, 6, store.Member{Node: f.node, Seen: 6}, store.Member{Node: second}, store.Member{Node: third})
+	renew(third, time.Hour, second, store.Member{Node: f.node, Seen: 6}, store.Member{Node: second}, store.Member{Node: third, Seen: second})
+	// One whose lease has run out is not listed, even before it is adopted; but a
+	// node always sees itself.
+	renew(third, -time.Second, 8, store.Member{Node: f.node, Seen: 6}, store.Member{Node: second}, store.Member{Node: third, Seen: 8})
+	renew(second, time.Hour, 7, store.Member{Node: f.node, Seen: 6}, store.Member{Node: second, Seen: 7})
+	f.must(f.store.Leave(f.ctx(), f.node, time.Now()))
+	renew(second, time.Hour, 7, store.Member{Node: second, Seen: 7})
 }

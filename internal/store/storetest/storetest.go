@@ -39,12 +39,16 @@ func Run(t *testing.T, open func(tb testing.TB) store.Store) {
 		{"accept", acceptTests},
 		{"take", takeTests},
 		{"settle", settleTests},
+		{"earlier", earlierTests},
 		{"waiting", waitingTests},
 		{"nodes", nodeTests},
 		{"retry", retryTests},
 		{"log", logTests},
+		{"retention", retentionTests},
 		{"settings", settingsTests},
+		{"audit", auditTests},
 		{"model", modelTests},
+		{"life", lifeTests},
 	} {
 		t.Run(area.name, func(t *testing.T) {
 			t.Parallel()

@@ -11,6 +11,7 @@ import (
 
 var takeTests = []test{
 	{"oldest due first, up to the limit", takeOrder},
+	{"newest event first, when asked for", takeNewest},
 	{"nothing before it is due", takeNotYet},
 	{"attempts and step come along", takeProgress},
 	{"due lists each endpoint once", takeDue},
@@ -44,6 +45,33 @@ func takeOrder(f *fixture) {
 	f.equal("first two", events(f.take(f.node, a, 2)), []waypost.EventID{ids[0], ids[2]})
 	f.equal("the rest", events(f.take(f.node, a, 10)), []waypost.EventID{ids[3], ids[1]})
 	f.equal("nothing left", events(f.take(f.node, a, 10)), []waypost.EventID{})
+	f.equal("the other endpoint", events(f.take(f.node, b, 10)), ids)
+}
+
+func takeNewest(f *fixture) {
+	a, b := f.endpoints[0], f.endpoints[1]
+	var ids []waypost.EventID
+	for range 5 {
+		ids = append(ids, f.accepted(owing(a, b)...))
+	}
+	newest := func(limit int) []waypost.EventID {
+		f.tb.Helper()
+		taken, err := f.store.Take(f.ctx(), f.node, a, f.later(), limit, store.NewestEvent)
+		f.must(err)
+		for _, owed := range taken {
+			f.equal("event", *owed.Event, f.stored(owed.Event.ID).Event)
+		}
+		return events(taken)
+	}
+	f.equal("the newest two", newest(2), []waypost.EventID{ids[4], ids[3]})
+	// What is not due yet is passed over, and when it became due does not count.
+	f.settle(
+		f.putOff(waypost.DeliveryID{Event: ids[4], Endpoint: a}, 1, f.later().Add(time.Hour)),
+		f.putOff(waypost.DeliveryID{Event: ids[3], Endpoint: a}, 1, f.now.Add(-time.Hour)),
+	)
+	f.equal("the newest two that are due", newest(2), []waypost.EventID{ids[3], ids[2]})
+	f.equal("the oldest", events(f.take(f.node, a, 1)), ids[:1])
+	f.equal("the rest", newest(10), ids[1:2])
 	f.equal("the other endpoint", events(f.take(f.node, b, 10)), ids)
 }
 

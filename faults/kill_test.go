@@ -1,0 +1,101 @@
+package faults_test
+
+import (
+	"math/rand/v2"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/waypost-gateway/waypost/internal/store/pgtest"
+)
+
+// TestKilledNode is the promise itself: a node under load is killed with SIGKILL
+// at random moments, again and again on the same data.
+func TestKilledNode(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name     string
+		nodes    int
+		postgres bool
+		rounds   int
+	}{
+		{"SQLite, one node", 1, false, pick(8, 300)},
+		{"PostgreSQL, one node", 1, true, pick(2, 60)}, // the next one waits for the lease of the dead one
+		{"PostgreSQL, three nodes", 3, true, pick(6, 300)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			o := gatewayOptions{Nodes: c.nodes}
+			if c.postgres {
+				o.Database = pgtest.URL(t)
+			}
+			s := newScene(t, newGateway(t, o))
+			killRounds(t, s, c.rounds)
+			s.close(t, "kill -9 of a node; "+c.name, "")
+		})
+	}
+}
+
+// killRounds kills a node in each round. In every eighth and in the last it also
+// waits until all that was accepted before has arrived: what the dead node had
+// in hand must be taken over.
+func killRounds(t *testing.T, s *scene, rounds int) {
+	t.Helper()
+	s.receiver.at(pathMeta, moody())
+	l := s.load(t)
+	for round := range rounds {
+		s.awaitAccepted(t, 1+rand.IntN(100))
+		victim := s.nodes[rand.IntN(len(s.nodes))]
+		mended := s.broken()
+		since, newest := time.Now(), s.newest()
+		victim.kill(t)
+		mended()
+		if len(s.nodes) > 1 { // the others go on
+			s.awaitAccepted(t, 1+rand.IntN(100))
+		}
+		restart := time.Now()
+		victim.start(t)
+		if len(s.nodes) == 1 {
+			since = restart
+		}
+		s.awaitAgain(t, since)
+		if round%8 == 7 || round == rounds-1 {
+			s.awaitOwed(t, since, newest)
+		}
+	}
+	l.stop(t)
+	if s.acceptedTotal() < rounds {
+		t.Fatalf("only %d events were accepted in %d rounds: the load was no load", s.acceptedTotal(), rounds)
+	}
+}
+
+// TestFrozenNode stops a node in its tracks for longer than its lease, as a
+// suspended machine or a long page-in would, and lets it go on: what it then
+// writes must not count, and it must find its way back by itself.
+func TestFrozenNode(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, newGateway(t, gatewayOptions{Database: pgtest.URL(t), Nodes: 3}))
+	s.receiver.at(pathMeta, moody())
+	s.receiver.at(pathStandard, (&counter{}).behaviour) // slower than the load: there is always some in hand
+	l := s.load(t)
+	for range pick(1, 20) {
+		s.awaitAccepted(t, 1+rand.IntN(200))
+		victim := s.nodes[rand.IntN(len(s.nodes))]
+		mended := s.broken()
+		since, newest := time.Now(), s.newest()
+		victim.frozen.Store(true)
+		victim.signal(t, syscall.SIGSTOP)
+		s.awaitOwed(t, since, newest) // the others take over what it had in hand
+		last(t, 8*time.Second-time.Since(since))
+		victim.signal(t, syscall.SIGCONT)
+		victim.frozen.Store(false)
+		since, newest = time.Now(), s.newest()
+		victim.awaitReady(t)
+		s.awaitAgain(t, since)
+		s.awaitOwed(t, since, newest)
+		mended()
+	}
+	l.stop(t)
+	s.receiver.at(pathStandard, nil)
+	s.close(t, "a node frozen for longer than its lease; PostgreSQL, three nodes", "")
+}

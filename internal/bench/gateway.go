@@ -1,0 +1,159 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/waypost-gateway/waypost/internal/app"
+	"github.com/waypost-gateway/waypost/internal/config"
+)
+
+// gatewayConfig is what is set of a gateway; the rest is as it comes.
+type gatewayConfig struct {
+	Data     string `json:"data"`
+	Database string `json:"database"`
+	InFlight int    `json:"in_flight"` // 0: as it comes
+	CA       string `json:"ca,omitempty"`
+	Profiles string `json:"profiles,omitempty"` // directory for a CPU profile
+}
+
+const adminToken = "bench-token"
+
+// runGateway is a whole gateway, as `waypost serve` runs it.
+func runGateway(ctx context.Context, c *conversation) error {
+	var set gatewayConfig
+	if err := c.begin(&set); err != nil {
+		return err
+	}
+	started := time.Now()
+	if set.Profiles != "" {
+		stop, err := profile(set.Profiles)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	settings := config.Default()
+	app.TuneMemory(int64(settings.Memory))
+	settings.Listen, settings.Data, settings.Database, settings.AdminToken = "127.0.0.1:0", set.Data, set.Database, adminToken
+	settings.MetaAppSecret = []config.Secret{appSecret}
+	settings.EgressAllow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	settings.EgressCA = set.CA
+	if set.InFlight > 0 {
+		settings.InFlight = set.InFlight
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	a, err := app.New(ctx, app.Options{Config: settings, Log: log, Stdout: io.Discard, Version: "bench"})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	defer a.Close()
+	defer func() { cancel(); err = errors.Join(err, <-ended) }()
+	g := &gateway{handler: a.Handler()}
+	if err := poll(ctx, time.Millisecond, g.ready); err != nil {
+		return err
+	}
+	if err := c.say(answer{Address: a.Addr(), Ready: time.Since(started).Seconds()}); err != nil {
+		return err
+	}
+	return c.serve(g.reply)
+}
+
+// profile writes this process's CPU profile to a file in the directory.
+func profile(dir string) (stop func(), err error) {
+	file, err := os.CreateTemp(dir, "gateway-*.pprof")
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return nil, err
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		file.Close()
+	}, nil
+}
+
+type gateway struct {
+	handler  http.Handler
+	prepared []string
+}
+
+func (g *gateway) ready() (bool, error) {
+	recorder := httptest.NewRecorder()
+	g.handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/readyz", nil)) //nolint:noctx // answered in this process
+	return recorder.Code == http.StatusOK, nil
+}
+
+func (g *gateway) reply(r request) (a answer, err error) {
+	switch r.Do {
+	case "prepare":
+		g.prepared, err = signatures(r)
+	case "feed":
+		err = parallel(r.Events, func(i int) error { return g.feed(payload(r, i, time.Time{}), g.prepared[i:i+1]) })
+	default:
+		a.Working, a.Commits = g.working()
+	}
+	return a, err
+}
+
+// feed hands a request to the handler.
+func (g *gateway) feed(body []byte, signature []string) error {
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "/ingest/meta/default", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	request.Header["X-Hub-Signature-256"] = signature
+	answer := &discard{header: http.Header{}, status: http.StatusOK}
+	if g.handler.ServeHTTP(answer, request); answer.status != http.StatusOK {
+		return fmt.Errorf("ingest answered %d", answer.status)
+	}
+	return nil
+}
+
+// discard is the least that a handler can answer to.
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
+func (d *discard) WriteHeader(status int)      { d.status = status }
+
+// working reads what the gateway itself tells at /metrics.
+func (g *gateway) working() (working, commits int64) {
+	recorder := httptest.NewRecorder()
+	g.handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil)) //nolint:noctx // answered in this process
+	lines := bufio.NewScanner(recorder.Body)
+	for lines.Scan() {
+		name, text, _ := strings.Cut(lines.Text(), " ")
+		value, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			continue
+		}
+		switch name {
+		case "waypost_delivery_in_memory", "waypost_delivery_results_unwritten":
+			working += int64(value)
+		case "waypost_ingest_commits":
+			commits = int64(value)
+		}
+	}
+	return working, commits
+}

@@ -1,0 +1,90 @@
+package postgres
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/store/pgtest"
+	"github.com/waypost-gateway/waypost/internal/store/storetest"
+)
+
+// TestTakeDoesNotSort looks at the plans of both orders over a long backlog: an
+// index walk that stops at the limit, whatever the server knows of the table.
+func TestTakeDoesNotSort(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	s, err := Open(t.Context(), Options{URL: url, Sealer: storetest.Sealer()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	run := func(statement string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Two endpoints have nearly all of it, one with most of its deliveries put off.
+	run(`INSERT INTO deliveries (event_id, endpoint_id, node_id, due, attempts, step, after_endpoint)
+SELECT n, n % 2 + 1, 0, CASE WHEN n % 20 = 1 THEN 1 ELSE n END, 0, 0, 0 FROM generate_series(1, 100000) n`)
+	for _, known := range []string{"", "ANALYZE deliveries"} {
+		run(known)
+		for order, index := range map[store.Order]string{store.OldestDue: "deliveries_due", store.NewestEvent: "deliveries_free"} {
+			run("PREPARE take (bigint, bigint, bigint, bigint) AS " + takeQueries[order])
+			for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+				run("SET plan_cache_mode TO " + mode)
+				var text []byte
+				err := conn.QueryRow(t.Context(), "EXPLAIN (FORMAT JSON) EXECUTE take (9, 1, 50000, 100)", pgx.QueryExecModeSimpleProtocol).Scan(&text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkWalk(t, fmt.Sprintf("order %d, %s, %q", order, mode, known), text, index)
+			}
+			run("DEALLOCATE take")
+		}
+	}
+}
+
+type plan struct {
+	Node    string `json:"Node Type"`
+	Subplan string `json:"Subplan Name"`
+	Index   string `json:"Index Name"`
+	Plans   []plan `json:"Plans"`
+}
+
+// checkWalk looks at how a plan finds what is ready.
+func checkWalk(t *testing.T, what string, text []byte, index string) {
+	t.Helper()
+	var top []struct {
+		Plan plan `json:"Plan"`
+	}
+	if err := json.Unmarshal(text, &top); err != nil {
+		t.Fatal(err)
+	}
+	var walk func(p plan, inside bool) []string
+	walk = func(p plan, inside bool) (steps []string) {
+		if inside = inside || p.Subplan == "CTE ready"; inside {
+			steps = append(steps, strings.TrimSpace(p.Node+" "+p.Index))
+		}
+		for _, below := range p.Plans {
+			steps = append(steps, walk(below, inside)...)
+		}
+		return steps
+	}
+	got := strings.Join(walk(top[0].Plan, false), ", ")
+	if want := "Limit, LockRows, Index Scan " + index; got != want {
+		t.Errorf("%s: the plan is %q, want %q", what, got, want)
+	}
+}

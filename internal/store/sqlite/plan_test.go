@@ -1,0 +1,59 @@
+package sqlite
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/waypost-gateway/waypost/internal/store/storetest"
+)
+
+// TestTakeDoesNotSort looks at the plans of both orders: an index walk that stops
+// at the limit.
+func TestTakeDoesNotSort(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := Open(t.Context(), Options{Dir: dir, Sealer: storetest.Sealer()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for statement, index := range map[string]string{oldestQuery: "deliveries_due", newestQuery: "deliveries_free"} {
+		steps := explain(t, filepath.Join(dir, fileName), statement)
+		sorts := func(step string) bool { return strings.Contains(step, "TEMP B-TREE") }
+		if len(steps) == 0 || !strings.Contains(steps[0], "SEARCH deliveries USING INDEX "+index) || slices.ContainsFunc(steps, sorts) {
+			t.Errorf("the plan is %q; want a walk of %s", steps, index)
+		}
+	}
+}
+
+// explain gives the steps of a statement's plan.
+func explain(t *testing.T, path, statement string) []string {
+	t.Helper()
+	db, err := connect(path, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+statement, 1, 50000, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var steps []string
+	for rows.Next() {
+		var id, parent, unused int
+		var step string
+		if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+			t.Fatal(err)
+		}
+		steps = append(steps, step)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return steps
+}
