@@ -18,10 +18,11 @@ func TestRestartWithBacklog(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		owed     int
+		drain    bool
 		database func(*testing.T) string
 	}{
-		{"SQLite", pick(50_000, 1_000_000), func(*testing.T) string { return "" }},
-		{"PostgreSQL", pick(10_000, 1_000_000), func(t *testing.T) string { t.Helper(); return pgtest.URL(t) }},
+		{"SQLite", pick(50_000, 1_000_000), long, func(*testing.T) string { return "" }},
+		{"PostgreSQL", pick(10_000, 1_000_000), true, func(t *testing.T) string { t.Helper(); return pgtest.URL(t) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -49,14 +50,23 @@ func TestRestartWithBacklog(t *testing.T) {
 			s.noteAgain(t, since)
 			mended()
 			first := time.Since(since)
-			drained := s.awaitDrained(t, newest)
-			rate := float64(newest*len(allPaths)-arrived) / drained.Seconds()
+			goal := newest * len(allPaths)
+			if !c.drain {
+				goal = arrived + 5000
+			}
+			drained := s.awaitTotal(t, goal)
+			rate := float64(goal-arrived) / drained.Seconds()
 			peak := s.nodes[0].peakMemory(t)
 			if peak > 1<<30 {
 				t.Errorf("the node used %d MiB", peak>>20)
 			}
-			s.close(t, fmt.Sprintf("kill -9 with %d owed; %s", newest*len(allPaths), c.name),
-				fmt.Sprintf("ready after %s, first delivery after %s, then %.0f/s; peak memory %d MiB", brief(ready), brief(first), rate, peak>>20))
+			name := fmt.Sprintf("kill -9 with %d owed; %s", newest*len(allPaths), c.name)
+			remark := fmt.Sprintf("ready after %s, first delivery after %s, then %.0f/s; peak memory %d MiB", brief(ready), brief(first), rate, peak>>20)
+			if !c.drain {
+				s.report(t, name, remark+"; not waited for all of it")
+				return
+			}
+			s.close(t, name, remark)
 		})
 	}
 }
@@ -89,19 +99,19 @@ func (s *scene) pile(t *testing.T, n int) {
 	posts.Wait()
 }
 
-// awaitDrained waits until everything has arrived, as long as there is progress,
-// and gives how long that took.
-func (s *scene) awaitDrained(t *testing.T, events int) time.Duration {
+// awaitTotal waits until so many deliveries have arrived, as long as there is
+// progress, and gives how long that took.
+func (s *scene) awaitTotal(t *testing.T, goal int) time.Duration {
 	t.Helper()
 	began := time.Now()
 	for {
 		before, _ := s.totals()
-		if before >= events*len(s.places) {
+		if before >= goal {
 			return time.Since(began)
 		}
 		within(t, 30*time.Second, func() error {
-			if now, _ := s.totals(); now < min(before+1000, events*len(s.places)) {
-				return fmt.Errorf("%d of %d deliveries arrived, and no more come", now, events*len(s.places))
+			if now, _ := s.totals(); now < min(before+1000, goal) {
+				return fmt.Errorf("%d of %d deliveries arrived, and no more come", now, goal)
 			}
 			return nil
 		})

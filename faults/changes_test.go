@@ -26,7 +26,7 @@ func TestChangesUnderWay(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, newGateway(t, gatewayOptions{Database: c.database(t), Nodes: c.nodes}))
-			l := s.load(t)
+			l := s.loadEvery(t, 200*time.Millisecond) // a resume takes its time, and lets little through at first
 			changes := 0
 			for range pick(1, 10) {
 				for _, change := range []func(*testing.T){s.pause, s.answerGone, s.move, s.rekey} {
@@ -155,6 +155,7 @@ func (s *scene) remove(t *testing.T) (ended int) {
 			t.Errorf("%d deliveries of a deleted endpoint are %s", len(left), state)
 		}
 	}
+	s.awaitCaughtUpExcept(t, pathMeta)
 	return ended
 }
 

@@ -18,9 +18,9 @@ import (
 )
 
 // TestClockJumps sets the clock of a node forward and back by an hour, again and
-// again, while leases live and retries wait; on PostgreSQL the other node's clock
-// stays right, so that the two are an hour apart, and the one with the wrong
-// clock is killed at the end.
+// again, while leases live and retries wait. On PostgreSQL the other node's clock
+// stays right, so that the two are an hour apart; in the end the one with the
+// wrong clock is started with it, and killed with retries waiting.
 //
 // The program is built with a package time whose Now adds what a file says.
 // What measures durations is left alone, as it is when a clock is set.
@@ -63,13 +63,18 @@ func TestClockJumps(t *testing.T) {
 			}
 			if c.nodes > 1 {
 				for _, offset := range []time.Duration{time.Hour, -time.Hour} {
+					mendedStart := s.broken()
+					g.nodes[0].kill(t)
 					clock.set(t, offset)
+					g.nodes[0].start(t)
+					mendedStart()
 					s.awaitAccepted(t, 300)
 					mended := s.broken()
 					since, newest := time.Now(), s.newest()
 					g.nodes[0].kill(t)
 					s.awaitOwed(t, since, newest)
 					mended()
+					clock.set(t, 0)
 					g.nodes[0].start(t)
 				}
 			}

@@ -164,20 +164,22 @@ type load struct {
 	longest time.Duration
 }
 
-const (
-	senders   = 4
-	sendEvery = 40 * time.Millisecond
-)
+const senders = 4
 
-// load posts events from several connections, each repeated, at whatever node,
-// until it is answered 200.
+// load posts a few hundred events a second from several connections, each
+// repeated, at whatever node, until it is answered 200.
 func (s *scene) load(t *testing.T) *load {
+	t.Helper()
+	return s.loadEvery(t, 40*time.Millisecond)
+}
+
+func (s *scene) loadEvery(t *testing.T, every time.Duration) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	l := &load{enough: make(chan struct{}), cancel: cancel, answers: map[int]int{}}
 	for range senders {
 		l.workers.Go(func() {
-			pace := time.NewTicker(sendEvery)
+			pace := time.NewTicker(every)
 			defer pace.Stop()
 			for l.going(ctx) {
 				s.send(ctx, l, pace.C)

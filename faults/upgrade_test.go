@@ -50,37 +50,37 @@ func releasedProgram(t *testing.T) string {
 	return binary
 }
 
-// TestRollingUpgrade replaces nodes of the released version by nodes of this one
-// and back, one at a time under load, by shutdown and by kill -9, on one
-// PostgreSQL; both versions work side by side most of the time. In the end all
-// are of this version.
+// TestRollingUpgrade replaces the nodes of the released version by nodes of this
+// one, one at a time under load, by shutdown and by kill -9, on one PostgreSQL;
+// both versions work side by side meanwhile.
 func TestRollingUpgrade(t *testing.T) {
 	t.Parallel()
-	versions := [2]string{releasedProgram(t), program(t)}
-	s := newScene(t, newGateway(t, gatewayOptions{Database: pgtest.URL(t), Nodes: 3, Program: versions[0]}))
-	s.receiver.at(pathMeta, moody())
-	l := s.load(t)
-	const cycles = 5 // up, down, up, down, up
-	for cycle := range cycles {
-		for _, n := range s.nodes {
-			s.awaitAccepted(t, 100+rand.IntN(300))
-			mended := s.broken()
-			since, newest := time.Now(), s.newest()
-			if rand.IntN(2) == 0 {
-				n.stop(t)
-			} else {
-				n.kill(t)
+	before, after := releasedProgram(t), program(t)
+	for _, end := range []struct {
+		name string
+		of   func(*node, *testing.T)
+	}{{"SIGTERM", (*node).stop}, {"kill -9", (*node).kill}} {
+		t.Run(end.name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, newGateway(t, gatewayOptions{Database: pgtest.URL(t), Nodes: 3, Program: before}))
+			s.receiver.at(pathMeta, moody())
+			l := s.load(t)
+			for _, n := range s.nodes {
+				s.awaitAccepted(t, 100+rand.IntN(300))
+				mended := s.broken()
+				since, newest := time.Now(), s.newest()
+				end.of(n, t)
+				mended()
+				n.program = []string{after, "serve"}
+				n.start(t)
+				s.awaitAgain(t, since)
+				s.awaitOwed(t, since, newest)
+				s.awaitAccepted(t, 1000) // side by side
 			}
-			mended()
-			n.program = []string{versions[(cycle+1)%2], "serve"}
-			n.start(t)
-			s.awaitAgain(t, since)
-			s.awaitOwed(t, since, newest)
-			s.awaitAccepted(t, 200) // side by side
-		}
+			l.stop(t)
+			s.close(t, "rolling upgrade from the released version by "+end.name+"; PostgreSQL, three nodes", "")
+		})
 	}
-	l.stop(t)
-	s.close(t, "rolling upgrade from the released version, and back; PostgreSQL, three nodes", "")
 }
 
 // TestUpgradeInPlace starts this version on what the released one left behind

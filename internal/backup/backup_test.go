@@ -224,34 +224,41 @@ func value(t *testing.T, kind string, number, row int) any {
 // dump is all rows of all tables, in an order of no meaning but always the same.
 func (p place) dump(t *testing.T) map[string][]string {
 	t.Helper()
-	db := p.sql(t)
 	tables := map[string][]string{}
 	for table, columns := range p.schema(t) {
-		rows, err := db.QueryContext(t.Context(), `SELECT * FROM `+table)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for rows.Next() {
-			values, into := make([]any, len(columns)), make([]any, len(columns))
-			for i := range values {
-				into[i] = &values[i]
-			}
-			if err := rows.Scan(into...); err != nil {
-				t.Fatal(err)
-			}
-			cells := make([]string, len(columns))
-			for i, c := range columns {
-				cells[i] = fmt.Sprintf("%s=%s", c.name, show(values[i]))
-			}
-			slices.Sort(cells)
-			tables[table] = append(tables[table], strings.Join(cells, " "))
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			t.Fatal(err)
-		}
-		slices.Sort(tables[table])
+		tables[table] = p.rows(t, table, columns)
 	}
 	return tables
+}
+
+func (p place) rows(t *testing.T, table string, columns []column) []string {
+	t.Helper()
+	rows, err := p.sql(t).QueryContext(t.Context(), `SELECT * FROM `+table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var shown []string
+	for rows.Next() {
+		values, into := make([]any, len(columns)), make([]any, len(columns))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			t.Fatal(err)
+		}
+		cells := make([]string, len(columns))
+		for i, c := range columns {
+			cells[i] = fmt.Sprintf("%s=%s", c.name, show(values[i]))
+		}
+		slices.Sort(cells)
+		shown = append(shown, strings.Join(cells, " "))
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(shown)
+	return shown
 }
 
 func show(value any) string {

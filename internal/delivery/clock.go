@@ -1,7 +1,7 @@
 package delivery
 
 import (
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,20 +12,23 @@ import (
 type clock struct {
 	wall func() time.Time
 
-	mu     sync.Mutex
-	anchor time.Time // by the wall
-	at     time.Time // the same moment, by a clock that nobody sets
+	began   time.Time // by the wall
+	beganAt time.Time // the same moment, by a clock that nobody sets
+	lead    atomic.Int64
+}
+
+func (c *clock) start(wall func() time.Time) {
+	c.wall, c.began, c.beganAt = wall, wall().Round(0), time.Now()
 }
 
 func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	wall := c.wall().Round(0)
-	at := time.Now()
-	steady := c.anchor.Add(at.Sub(c.at))
-	if c.at.IsZero() || wall.After(steady) {
-		c.anchor, c.at = wall, at
-		return wall
+	wall := c.wall() // first, so that a break between the two is not taken for a leap
+	steady := c.began.Add(time.Since(c.beganAt))
+	for {
+		lead := c.lead.Load()
+		leap := wall.Sub(steady)
+		if leap <= time.Duration(lead) || c.lead.CompareAndSwap(lead, int64(leap)) {
+			return steady.Add(max(time.Duration(lead), leap))
+		}
 	}
-	return steady
 }

@@ -24,7 +24,8 @@ func TestClockNeverStepsBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var wall wallClock
-		c := clock{wall: wall.now}
+		var c clock
+		c.start(wall.now)
 		begin := c.now()
 		var got []time.Duration
 		for _, by := range []time.Duration{0, -time.Hour, 0, 30 * time.Minute, time.Hour, -time.Minute} {

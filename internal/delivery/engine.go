@@ -32,12 +32,11 @@
 // store.ErrLeaseLost, and whoever holds a lease takes the work over; a delivery
 // may be repeated, none is lost. The results that could not be written are the
 // first thing that the next Run writes, as far as the deliveries are still to be
-// had. The wall clock is set: due times follow it forward and never back, and
-// what only measures how long something takes does not heed it. A receiver hangs:
-// after half a second its requests count against a budget of their own, so that
-// the others do not wait for it. A receiver is down: the breaker holds its lane
-// and probes it now and then, on one node. A dialect panics: that delivery is
-// given up, visibly.
+// had. The wall clock is set: due times follow it forward and never back. A
+// receiver hangs: after half a second its requests count against a budget of
+// their own, so that the others do not wait for it. A receiver is down: the
+// breaker holds its lane and probes it now and then, on one node. A dialect
+// panics: that delivery is given up, visibly.
 package delivery
 
 import (
@@ -190,7 +189,9 @@ func New(c Config) *Engine {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Engine{config: c, clock: clock{wall: c.Now}}
+	e := &Engine{config: c}
+	e.clock.start(c.Now)
+	return e
 }
 
 // nobody is the Observer where there is none.

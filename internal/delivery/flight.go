@@ -19,8 +19,8 @@ type flight struct {
 }
 
 // pump starts what the lane may have in flight.
-func (t *tenure) pump(l *lane) {
-	for f := t.begin(l); f != nil; f = t.begin(l) {
+func (t *tenure) pump(l *lane, now time.Time) {
+	for f := t.begin(l, now); f != nil; f = t.begin(l, now) {
 		t.launch(sortie{l, f})
 	}
 }
@@ -58,11 +58,10 @@ func (t *tenure) work(s sortie) {
 // begin takes the next delivery of the lane and a slot for it; nil if there is
 // none, or it must wait. A lane that waits for a slot or for results to be
 // written is called by serve.
-func (t *tenure) begin(l *lane) *flight {
+func (t *tenure) begin(l *lane, now time.Time) *flight {
 	if t.phase != working || l.ready.len() == 0 || len(l.flights) >= l.width() {
 		return nil
 	}
-	now := t.now()
 	switch {
 	case l.gate == probing && now.Before(l.breaker.probeAt):
 		return nil
@@ -95,15 +94,15 @@ func (t *tenure) serve() {
 	for _, c := range []class{fast, slow} {
 		queue := &t.slots.waiting[c]
 		for queue.len() > 0 && t.slots.free(c) && !t.full() {
-			l := queue.pop()
+			l, now := queue.pop(), t.now()
 			l.waiting = false
-			if f := t.begin(l); f != nil {
+			if f := t.begin(l, now); f != nil {
 				t.launch(sortie{l, f})
 				if l.ready.len() > 0 {
 					t.slots.enqueue(c, l)
 				}
 			}
-			t.arm(l, t.now())
+			t.arm(l, now)
 		}
 	}
 }
@@ -164,7 +163,7 @@ func (t *tenure) land(l *lane, f *flight, y try) *flight {
 	t.serve()
 	var next *flight
 	if !y.held {
-		next = t.begin(l)
+		next = t.begin(l, now)
 	}
 	t.turn(l)
 	t.checkDrained()

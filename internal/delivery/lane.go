@@ -227,11 +227,11 @@ func (t *tenure) turn(l *lane) {
 	case l.gate == open:
 		l.ripen(now)
 		t.shed(l, t.depth(l))
-		t.pump(l)
+		t.pump(l, now)
 	case l.gate == probing && !now.Before(l.breaker.probeAt):
 		l.ripen(now)
 		t.shed(l, 1)
-		t.pump(l)
+		t.pump(l, now)
 	case l.gate == gone:
 		t.giveUpAll(l, waypost.ReasonEndpointDeleted, math.MaxInt64)
 	default:

@@ -51,7 +51,7 @@ func (j *journal) Changes(_ context.Context, since int64) (store.Changes, error)
 	all := store.Changes{Revision: int64(len(j.writes))}
 	tenants, numbers := map[waypost.TenantID]waypost.Tenant{}, map[waypost.NumberID]waypost.Number{}
 	endpoints := map[waypost.EndpointID]waypost.Endpoint{}
-	for _, c := range j.writes[since:] {
+	for _, c := range j.writes[min(since, all.Revision):] {
 		for _, row := range c.Tenants {
 			tenants[row.ID] = row
 		}
@@ -172,6 +172,59 @@ func TestRunFollows(t *testing.T) {
 			t.Errorf("Run ended with %v", err)
 		}
 	})
+}
+
+// A notice that names endpoints is about work, and costs no look at the settings.
+func TestWorkIsPassedOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		j := &journal{notices: make(chan store.Notice, 1)}
+		d := directory.New(j, nil)
+		var due []waypost.EndpointID
+		d.OnDue(func(endpoints []waypost.EndpointID) { due = append(due, endpoints...) })
+		d.OnChange(func([]waypost.EndpointID) { t.Error("settings were read") })
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- d.Run(ctx) }()
+		j.fail(errors.New("database is away"))
+		j.notices <- store.Notice{Due: []waypost.EndpointID{4, 9}}
+		synctest.Wait()
+		if diff := cmp.Diff([]waypost.EndpointID{4, 9}, due); diff != "" {
+			t.Error(diff)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A database that comes back without its last moments is believed.
+func TestStoreFallsBehind(t *testing.T) {
+	t.Parallel()
+	j := &journal{}
+	d := directory.New(j, nil)
+	var told []waypost.EndpointID
+	d.OnChange(func(changed []waypost.EndpointID) { told = changed })
+	j.write(endpoints(waypost.Endpoint{ID: 1, TenantID: 1, URL: "https://a.test/"}))
+	j.write(endpoints(waypost.Endpoint{ID: 1, TenantID: 1, URL: "https://b.test/"}))
+	j.write(endpoints(waypost.Endpoint{ID: 2, TenantID: 1}))
+	for range 2 {
+		if err := d.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		j.writes = j.writes[:1]
+	}
+	if got := ids(d.Candidates(1, 0, "")); len(got) != 1 || d.Endpoint(1).URL != "https://a.test/" || d.Endpoint(2) != nil {
+		t.Errorf("candidates %v, %+v", got, d.Endpoint(1))
+	}
+	slices.Sort(told)
+	if diff := cmp.Diff([]waypost.EndpointID{1, 2}, told); diff != "" {
+		t.Errorf("told of (-want +got):\n%s", diff)
+	}
+	if err := d.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestCatchUpTellsOfFailure(t *testing.T) {

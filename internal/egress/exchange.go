@@ -91,12 +91,12 @@ func (c *Client) transported(ctx context.Context, start time.Time, method string
 	if err != nil {
 		return w.answer(w.failed(ctx, err))
 	}
-	defer response.Body.Close()
 	c.pool.learn(t.host, response.ProtoMajor == 2)
 	a := Answer{Status: response.StatusCode, Header: response.Header}
 	if response.StatusCode != http.StatusSwitchingProtocols { // what follows a 101 is no body
 		a.Body, err = readBody(response.Body, keep, c.maxBody)
 	}
+	response.Body.Close() // net/http may tell only now when it had sent the request
 	if err != nil {
 		failed := w.failed(ctx, err)
 		a.Err, a.Reason = failed.Err, failed.Reason

@@ -53,16 +53,10 @@ type Node struct {
 	members atomic.Int64
 }
 
-// membership is one lease. Its time is that of the wall when it began and goes on
-// from there by itself, so that no lease ends because a clock is set.
 type membership struct {
-	id    waypost.NodeID
-	ids   *waypost.IDs
-	wall  time.Time
-	began time.Time
+	id  waypost.NodeID
+	ids *waypost.IDs
 }
-
-func (m *membership) now() time.Time { return m.wall.Add(time.Since(m.began)) }
 
 // New makes a node that has not joined yet.
 func New(leases store.Nodes, options Options) *Node {
@@ -102,19 +96,18 @@ func (n *Node) Members() int { return int(n.members.Load()) }
 
 // Join takes a first lease, so that NextID works before Run.
 func (n *Node) Join(ctx context.Context) error {
-	m := &membership{wall: n.options.Now().Round(0), began: time.Now()}
-	id, slot, floor, err := n.leases.Join(ctx, n.options.TTL, m.wall)
+	id, slot, floor, err := n.leases.Join(ctx, n.options.TTL, n.options.Now())
 	if err != nil {
 		return err
 	}
-	if old := n.current.Load(); old != nil {
-		floor = max(floor, old.ids.Next())
+	if m := n.current.Load(); m != nil {
+		floor = max(floor, m.ids.Next())
 	}
-	m.id = id
-	if m.ids, err = waypost.NewIDs(slot, floor, n.options.Now); err != nil {
+	ids, err := waypost.NewIDs(slot, floor, n.options.Now)
+	if err != nil {
 		return err
 	}
-	n.current.Store(m)
+	n.current.Store(&membership{id: id, ids: ids})
 	n.options.Log.Info("node joined", "node", id.String(), "slot", slot)
 	return nil
 }
@@ -123,41 +116,38 @@ func (n *Node) Join(ctx context.Context) error {
 // the lease is lost, until ctx ends. The lease is given back at the end.
 func (n *Node) Run(ctx context.Context, work Work) error {
 	for {
-		m := n.current.Load()
-		err := n.hold(ctx, m, work)
-		if !errors.Is(err, store.ErrLeaseLost) || ctx.Err() != nil {
-			n.leaveAtLast(ctx, m)
-			return lasting(err)
+		id := n.ID()
+		err := n.hold(ctx, id, work)
+		lost := errors.Is(err, store.ErrLeaseLost)
+		switch {
+		case lost && ctx.Err() == nil:
+			n.options.Log.Warn("lease lost, joining again", "node", id.String())
+			if !n.rejoin(ctx, id) {
+				return nil
+			}
+			continue
+		case lost:
+			err = nil
 		}
-		n.options.Log.Warn("lease lost, joining again", "node", m.id.String())
-		if !n.rejoin(ctx, m) {
-			return nil
-		}
+		n.leave(ctx, id)
+		return err
 	}
-}
-
-// lasting is the error without one that only says that there is no lease.
-func lasting(err error) error {
-	if errors.Is(err, store.ErrLeaseLost) {
-		return nil
-	}
-	return err
 }
 
 // hold runs work while it keeps the lease.
-func (n *Node) hold(ctx context.Context, m *membership, work Work) error {
+func (n *Node) hold(ctx context.Context, id waypost.NodeID, work Work) error {
 	lost := make(chan struct{})
 	// The lease outlives ctx: work that drains after ctx has ended still needs it
 	// to write back.
 	keepCtx, end := context.WithCancel(context.WithoutCancel(ctx))
 	var keeping sync.WaitGroup
 	keeping.Go(func() {
-		if n.keep(keepCtx, m, work) {
+		if n.keep(keepCtx, id, work) {
 			close(lost)
 		}
 	})
-	keeping.Go(func() { n.adopt(keepCtx, m) })
-	err := work.Run(ctx, m.id, lost)
+	keeping.Go(func() { n.adopt(keepCtx) })
+	err := work.Run(ctx, id, lost)
 	end()
 	keeping.Wait()
 	return err
@@ -171,7 +161,7 @@ const soon = 200 * time.Millisecond
 // counts as lost when a sixth of it is left, which is for ending what is under
 // way. What the store has granted lasts at least TTL from when it was asked for,
 // whatever its clock says.
-func (n *Node) keep(ctx context.Context, m *membership, work Work) (lost bool) {
+func (n *Node) keep(ctx context.Context, id waypost.NodeID, work Work) (lost bool) {
 	safe := n.options.TTL - n.options.TTL/6
 	// Work starts with the first answer, whatever is left of the lease till then.
 	until := time.Now().Add(safe)
@@ -179,14 +169,14 @@ func (n *Node) keep(ctx context.Context, m *membership, work Work) (lost bool) {
 	for {
 		asked := time.Now()
 		wait := min(soon, n.options.Renew)
-		members, err := n.renew(ctx, m, seen, until)
+		members, err := n.renew(ctx, id, seen, until)
 		switch {
 		case ctx.Err() != nil:
 			return false
 		case errors.Is(err, store.ErrLeaseLost):
 			return true
 		case err != nil:
-			n.options.Log.Warn("lease not renewed", "node", m.id.String(), "error", err)
+			n.options.Log.Warn("lease not renewed", "node", id.String(), "error", err)
 		default:
 			until = asked.Add(safe)
 			n.members.Store(int64(len(members)))
@@ -209,10 +199,10 @@ func (n *Node) keep(ctx context.Context, m *membership, work Work) (lost bool) {
 	}
 }
 
-func (n *Node) renew(ctx context.Context, m *membership, seen waypost.NodeID, until time.Time) ([]store.Member, error) {
+func (n *Node) renew(ctx context.Context, id, seen waypost.NodeID, until time.Time) ([]store.Member, error) {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	return n.leases.Renew(ctx, m.id, n.options.TTL, m.now(), seen)
+	return n.leases.Renew(ctx, id, n.options.TTL, n.options.Now(), seen)
 }
 
 // pause reports false if ctx ends first.
@@ -229,9 +219,9 @@ func pause(ctx context.Context, wait time.Duration) bool {
 
 // adopt frees, again and again until ctx ends, what nodes whose lease has run out
 // had in hand.
-func (n *Node) adopt(ctx context.Context, m *membership) {
+func (n *Node) adopt(ctx context.Context) {
 	for {
-		adopted, err := n.leases.Adopt(ctx, n.earlier(m))
+		adopted, err := n.leases.Adopt(ctx, n.options.Now())
 		switch {
 		case err != nil && ctx.Err() == nil:
 			n.options.Log.Warn("dead nodes not adopted", "error", err)
@@ -244,18 +234,8 @@ func (n *Node) adopt(ctx context.Context, m *membership) {
 	}
 }
 
-// earlier is the lease's time or the wall's, whichever is behind: what is made
-// due now must be so by either.
-func (n *Node) earlier(m *membership) time.Time {
-	wall, lease := n.options.Now(), m.now()
-	if wall.Before(lease) {
-		return wall
-	}
-	return lease
-}
-
 // rejoin takes a new lease, for as long as it takes; false if ctx ended first.
-func (n *Node) rejoin(ctx context.Context, old *membership) bool {
+func (n *Node) rejoin(ctx context.Context, old waypost.NodeID) bool {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		err := n.again(ctx, old)
 		if err == nil {
@@ -272,10 +252,10 @@ func (n *Node) rejoin(ctx context.Context, old *membership) bool {
 
 // again joins after the old lease is ended, whether it had run out already or
 // not: then what was in its hand is free, and what is known of it can be written.
-func (n *Node) again(ctx context.Context, old *membership) error {
+func (n *Node) again(ctx context.Context, old waypost.NodeID) error {
 	ctx, cancel := context.WithTimeout(ctx, n.options.TTL)
 	defer cancel()
-	if err := n.leases.Leave(ctx, old.id, n.earlier(old)); err != nil {
+	if err := n.leases.Leave(ctx, old, n.options.Now()); err != nil {
 		return err
 	}
 	if err := n.options.Refresh(ctx); err != nil {
@@ -284,10 +264,10 @@ func (n *Node) again(ctx context.Context, old *membership) error {
 	return n.Join(ctx)
 }
 
-func (n *Node) leaveAtLast(ctx context.Context, m *membership) {
+func (n *Node) leave(ctx context.Context, id waypost.NodeID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if err := n.leases.Leave(ctx, m.id, n.earlier(m)); err != nil {
-		n.options.Log.Warn("lease not given back; it will run out by itself", "node", m.id.String(), "error", err)
+	if err := n.leases.Leave(ctx, id, n.options.Now()); err != nil {
+		n.options.Log.Warn("lease not given back; it will run out by itself", "node", id.String(), "error", err)
 	}
 }

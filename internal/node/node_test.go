@@ -21,12 +21,10 @@ import (
 type leases struct {
 	mu      sync.Mutex
 	log     []string
-	now     []time.Duration // of each renewal, since the start
 	next    waypost.NodeID
 	members []store.Member
 	renew   func(ctx context.Context) error // nil: it works
 	refuse  error                           // of all but Renew
-	began   time.Time
 }
 
 func (l *leases) note(format string, args ...any) {
@@ -59,11 +57,10 @@ func (l *leases) Join(context.Context, time.Duration, time.Time) (waypost.NodeID
 	return id, int(id), 0, nil
 }
 
-func (l *leases) Renew(ctx context.Context, id waypost.NodeID, _ time.Duration, now time.Time, seen waypost.NodeID) ([]store.Member, error) {
+func (l *leases) Renew(ctx context.Context, id waypost.NodeID, _ time.Duration, _ time.Time, seen waypost.NodeID) ([]store.Member, error) {
 	l.mu.Lock()
 	renew := l.renew
 	members := slices.Clone(l.members)
-	l.now = append(l.now, now.Sub(l.began))
 	l.mu.Unlock()
 	if renew != nil {
 		if err := renew(ctx); err != nil {
@@ -132,7 +129,7 @@ type afloat struct {
 func launch(t *testing.T, options node.Options, edit func(*leases, *work)) *afloat {
 	t.Helper()
 	<-time.After(time.Until(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)))
-	l := &leases{began: time.Now()}
+	l := &leases{}
 	a := &afloat{leases: l, work: &work{leases: l, runs: make(chan waypost.NodeID, 100)}, ended: make(chan error, 1)}
 	if edit != nil {
 		edit(l, a.work)
@@ -328,35 +325,6 @@ func TestLeaseLostWhileDraining(t *testing.T) {
 		want := []string{"lost 1 while draining", "leave 1"}
 		if log := a.logged(); !slices.Equal(log[len(log)-2:], want) {
 			t.Errorf("%q", log)
-		}
-	})
-}
-
-// No lease ends because the wall clock is set.
-func TestClockIsSet(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex
-		ahead := time.Duration(0)
-		a := launch(t, node.Options{Now: func() time.Time {
-			mu.Lock()
-			defer mu.Unlock()
-			return time.Now().Round(0).Add(ahead)
-		}}, nil)
-		for _, leap := range []time.Duration{time.Hour, -time.Hour} {
-			mu.Lock()
-			ahead = leap
-			mu.Unlock()
-			wait(10 * time.Second)
-		}
-		a.end(t)
-		for i := 1; i < len(a.now); i++ {
-			if step := a.now[i] - a.now[i-1]; step < 0 || step > time.Second {
-				t.Fatalf("renewals at %v", a.now)
-			}
-		}
-		if len(a.now) < 20 {
-			t.Errorf("renewals at %v", a.now)
 		}
 	})
 }

@@ -168,10 +168,10 @@ func (k *Keeper) slice(after waypost.EventID) (next waypost.EventID, more bool) 
 	k.mu.Unlock()
 	until := k.o.Now().Add(-youngest)
 	rest := until.Sub(from)
-	if rest <= 0 {
+	if rest < leastSlice {
 		return 0, false
 	}
-	return waypost.FirstEventID(from.Add(min(rest, max(rest/slices, leastSlice)))), true
+	return waypost.FirstEventID(from.Add(max(rest/slices, leastSlice))), true
 }
 
 // exhausted says once that forgetting is not enough.

@@ -59,7 +59,7 @@ func copyFile(ctx context.Context, from, mode, to string, progress Progress) (ab
 	if err != nil {
 		return About{}, err
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }() // it was only read
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return About{}, err
@@ -197,36 +197,38 @@ func fileURI(path, mode string, pragmas ...string) string {
 
 // WriteWhole makes a file for its owner's eyes only. It appears under its name
 // once write has filled it and it is on disk, or not at all.
-func WriteWhole(path string, write func(temp string) error) (err error) {
+func WriteWhole(path string, write func(temp string) error) error {
 	dir, name := filepath.Split(path)
 	file, err := os.CreateTemp(dir, "."+name+".partial-*") // mode 0600
 	if err != nil {
 		return err
 	}
-	if err = errors.Join(file.Close(), write(file.Name())); err == nil {
-		err = errors.Join(syncFile(file.Name()), os.Rename(file.Name(), path))
+	temp := file.Name()
+	err = write(temp)
+	if err == nil {
+		err = file.Sync()
 	}
-	if err != nil {
-		_ = os.Remove(file.Name()) // what it failed for says more
-		if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code()&0xff == sqlite3.SQLITE_FULL {
-			err = fmt.Errorf("there is no room for %s on its disk: %w", path, err)
-		}
-		return err
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(temp, path)
 	}
+	if err == nil {
+		return syncDir(dir)
+	}
+	_ = os.Remove(temp) // what it failed for says more
+	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code()&0xff == sqlite3.SQLITE_FULL {
+		err = fmt.Errorf("there is no room for %s on its disk: %w", path, err)
+	}
+	return err
+}
+
+// syncDir makes a file's name as durable as its content.
+func syncDir(name string) error {
 	if runtime.GOOS == "windows" {
 		return nil // a folder can't be synced there
 	}
-	return syncFile(dir)
-}
-
-// syncFile waits until a file, or a folder's list of names, is on disk.
-func syncFile(path string) error {
-	if path == "" {
-		path = "."
-	}
-	file, err := os.Open(path)
+	dir, err := os.Open(filepath.Clean(name))
 	if err != nil {
 		return err
 	}
-	return errors.Join(file.Sync(), file.Close())
+	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -46,13 +46,19 @@ func newReleased(tb testing.TB, db *sql.DB, database string) *released {
 func (r *released) prepareAll() {
 	r.tb.Helper()
 	for name, statement := range r.sql {
-		prepared, err := r.db.PrepareContext(r.tb.Context(), statement)
-		if err != nil {
+		if err := r.prepare(statement); err != nil {
 			r.tb.Errorf("the released statement %q is no longer valid: %v", name, err)
-			continue
 		}
-		_ = prepared.Close()
 	}
+}
+
+func (r *released) prepare(statement string) error {
+	prepared, err := r.db.PrepareContext(r.tb.Context(), statement)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = prepared.Close() }()
+	return nil
 }
 
 // step runs statements in a transaction.
@@ -275,12 +281,12 @@ func (s step) settleSQLite(node waypost.NodeID, r store.Result, detail []byte) {
 	s.tb.Helper()
 	event, endpoint, a := int64(r.Delivery.Event), int64(r.Delivery.Endpoint), r.Attempt
 	end := a.At.Add(a.Duration).UnixMilli()
-	switch {
-	case r.Next == store.NextRetry:
+	switch r.Next {
+	case store.NextRetry:
 		s.changes("put off", s.exec("put off", 0, end, r.At.UnixMilli(), r.Step, a.N, event, endpoint, int64(node)))
-	case r.Next == store.NextDelivered:
+	case store.NextDelivered:
 		s.changes("settle", s.exec("settle", int64(node), event, endpoint))
-	default:
+	case store.NextExhausted:
 		s.changes("settle", int64(len(s.query("settle and tell", int64(node), event, endpoint))))
 		s.exec("exhaust", endpoint, event, end, string(r.Reason), a.N)
 	}

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -277,8 +279,8 @@ func (u *upgrade) checkOwed(adopted bool) {
 	}
 }
 
-// newestVersion is that of an invented migration, of a version to come.
-const newestVersion = "1000000"
+// newestFile is an invented migration, of a version to come.
+const newestFile = "migrations/1000000_invented.sql"
 
 const newestMigration = `-- +goose Up
 ALTER TABLE deliveries ADD COLUMN invented BIGINT NOT NULL DEFAULT 0;
@@ -296,17 +298,18 @@ func Newer(t *testing.T, empty func(*testing.T) Database) {
 	ahead := func(t *testing.T, contracts string) Database {
 		d := empty(t)
 		files := migrations(t, d)
-		files["migrations/"+newestVersion+"_invented.sql"] = &fstest.MapFile{Data: []byte(newestMigration + contracts)}
+		files[newestFile] = &fstest.MapFile{Data: []byte(newestMigration + contracts)}
 		if err := d.Migrate(files); err != nil {
 			t.Fatal(err)
 		}
 		return d
 	}
-	floor := func(version string) string {
-		return "INSERT INTO facts (name, value) VALUES ('schema_floor', '" + version + "');"
+	floor := func(version int) string {
+		return fmt.Sprintf("INSERT INTO facts (name, value) VALUES ('schema_floor', '%d');", version)
 	}
-	for _, contracts := range []string{"", floor("1"), floor("2")} {
-		t.Run("used "+contracts, func(t *testing.T) {
+	known := newestKnown(t, empty(t))
+	for name, contracts := range map[string]string{"no floor": "", "the first floor": floor(1), "our own floor": floor(known)} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := ahead(t, contracts)
 			f := begin(t, func(testing.TB) store.Store { return opened(t, d) })
@@ -316,15 +319,15 @@ func Newer(t *testing.T, empty func(*testing.T) Database) {
 			f.editEndpoint(f.endpoints[0], func(e *waypost.Endpoint) { e.URL = "https://moved.example" })
 		})
 	}
-	t.Run("refused", func(t *testing.T) {
+	t.Run("a floor above ours", func(t *testing.T) {
 		t.Parallel()
-		d := ahead(t, floor(newestVersion))
+		d := ahead(t, floor(known+1))
 		before := snapshot(t, d.DB, nil)
 		s, err := d.Open()
 		if err == nil {
 			_ = s.Close()
 		}
-		if err == nil || !strings.Contains(err.Error(), "newer Waypost") || !strings.Contains(err.Error(), newestVersion) {
+		if err == nil || !strings.Contains(err.Error(), "newer Waypost") || !strings.Contains(err.Error(), fmt.Sprint(known+1)) {
 			t.Fatalf("error is %v, want a refusal", err)
 		}
 		if diff := cmp.Diff(before, snapshot(t, d.DB, nil)); diff != "" {
@@ -365,6 +368,20 @@ func migrations(tb testing.TB, d Database) fstest.MapFS {
 		files[name] = &fstest.MapFile{Data: text}
 	}
 	return files
+}
+
+// newestKnown is the version up to which the store knows the schema.
+func newestKnown(tb testing.TB, d Database) (version int) {
+	tb.Helper()
+	for name := range migrations(tb, d) {
+		number, _, _ := strings.Cut(path.Base(name), "_")
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		version = max(version, n)
+	}
+	return version
 }
 
 // firstTables are those of the first version.

@@ -1,0 +1,331 @@
+package retention_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/waypost-gateway/waypost/internal/retention"
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/store/pgtest"
+	"github.com/waypost-gateway/waypost/internal/store/postgres"
+	"github.com/waypost-gateway/waypost/internal/store/sqlite"
+	"github.com/waypost-gateway/waypost/internal/store/storetest"
+	"github.com/waypost-gateway/waypost/internal/waypost"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// gateway is a store with a node that accepts and delivers.
+type gateway struct {
+	store.Store
+	t    testing.TB
+	node waypost.NodeID
+	ids  *waypost.IDs
+	log  *logText
+	now  func() time.Time // the clock of what is kept
+}
+
+// logText collects log lines.
+type logText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logText) count(line string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), line)
+}
+
+const (
+	endpoint = waypost.EndpointID(7)
+	day      = 24 * time.Hour
+)
+
+// onBoth runs a test on each database.
+func onBoth(t *testing.T, test func(t *testing.T, g *gateway)) {
+	t.Helper()
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		s, err := sqlite.Open(t.Context(), sqlite.Options{Dir: t.TempDir(), Sealer: storetest.Sealer()})
+		test(t, begin(t, s, err))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		s, err := postgres.Open(t.Context(), postgres.Options{URL: pgtest.URL(t), Sealer: storetest.Sealer()})
+		test(t, begin(t, s, err))
+	})
+}
+
+func begin(t *testing.T, s store.Store, err error) *gateway {
+	t.Helper()
+	g := &gateway{Store: s, t: t, log: &logText{}, now: time.Now}
+	g.must(err)
+	t.Cleanup(func() { g.must(s.Close()) })
+	node, slot, floor, err := s.Join(t.Context(), time.Hour, time.Now())
+	g.must(err)
+	g.node = node
+	g.ids, err = waypost.NewIDs(slot, floor, func() time.Time { return g.now() })
+	g.must(err)
+	return g
+}
+
+func (g *gateway) must(err error) {
+	g.t.Helper()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// accept takes in events that are in the node's hand, with ids of their own or
+// new ones.
+func (g *gateway) accept(body []byte, ids ...waypost.EventID) []waypost.DeliveryID {
+	g.t.Helper()
+	batch := make([]store.Arrival, len(ids))
+	deliveries := make([]waypost.DeliveryID, len(ids))
+	for i, id := range ids {
+		if id == 0 {
+			id = waypost.EventID(g.ids.Next())
+		}
+		batch[i] = store.Arrival{
+			Event:     waypost.Event{ID: id, Type: "whatsapp.message.text", State: waypost.EventRouted, TenantID: 1, Body: body},
+			DedupeKey: fmt.Appendf(nil, "%020d", id),
+			Owed:      []store.Owing{{Endpoint: endpoint, Place: store.InHand}},
+		}
+		deliveries[i] = waypost.DeliveryID{Event: id, Endpoint: endpoint}
+	}
+	_, err := g.Accept(g.t.Context(), g.node, batch)
+	g.must(err)
+	return deliveries
+}
+
+func (g *gateway) deliver(deliveries ...waypost.DeliveryID) {
+	g.t.Helper()
+	results := make([]store.Result, len(deliveries))
+	for i, id := range deliveries {
+		results[i] = store.Result{
+			Delivery: id, Next: store.NextDelivered,
+			Attempt: &waypost.Attempt{Delivery: id, N: 1, At: time.Now(), Outcome: waypost.OutcomeDelivered, Status: 200},
+		}
+	}
+	_, err := g.Settle(g.t.Context(), g.node, results)
+	g.must(err)
+}
+
+// fill has settled events come over some days, beginning with a midnight; one in
+// fifty stays owed. It gives those.
+func (g *gateway) fill(midnight time.Time, days, total int, body []byte) (owed []waypost.DeliveryID) {
+	g.t.Helper()
+	for d := range days {
+		begins := midnight.Add(time.Duration(d) * day)
+		g.must(g.Prepare(g.t.Context(), begins))
+		var batch []waypost.EventID
+		for i := range total / days {
+			batch = append(batch, waypost.FirstEventID(begins.Add(time.Duration(i)*day/time.Duration(total/days)))+1)
+			if len(batch) == 50 || i == total/days-1 {
+				deliveries := g.accept(body, batch...)
+				g.deliver(deliveries[1:]...)
+				owed = append(owed, deliveries[0])
+				batch = batch[:0]
+			}
+		}
+	}
+	return owed
+}
+
+// run has a keeper at work until the test, or the function it returns, ends it.
+func (g *gateway) run(o retention.Options) (k *retention.Keeper, stop func()) {
+	g.t.Helper()
+	o.Store, o.Now, o.Log = g.Store, func() time.Time { return g.now() }, slog.New(slog.NewTextHandler(g.log, nil))
+	o.Every, o.Watch = 20*time.Millisecond, 10*time.Millisecond
+	k = retention.New(o)
+	k.Prepare(g.t.Context())
+	ctx, cancel := context.WithCancel(g.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- k.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		g.must(<-ended)
+	})
+	g.t.Cleanup(stop)
+	return k, stop
+}
+
+// until waits for a condition.
+func (g *gateway) until(what string, holds func() bool) {
+	g.t.Helper()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	deadline := time.After(30 * time.Second)
+	for !holds() {
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			g.t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+func (g *gateway) count() int {
+	g.t.Helper()
+	n := 0
+	var before waypost.EventID
+	for {
+		list, err := g.Events(g.t.Context(), store.EventFilter{TenantID: 1, Before: before})
+		g.must(err)
+		n += len(list)
+		if len(list) < 1000 {
+			return n
+		}
+		before = list[len(list)-1].ID
+	}
+}
+
+// complete checks that what is owed has all it needs.
+func (g *gateway) complete(owed []waypost.DeliveryID) {
+	g.t.Helper()
+	for _, id := range owed {
+		record, err := g.Event(g.t.Context(), id.Event)
+		if err != nil || len(record.Body) == 0 {
+			g.t.Fatalf("%s is owed, and its event has %d bytes of body: %v", id, len(record.Body), err)
+		}
+	}
+	backlog, err := g.Backlog(g.t.Context(), endpoint, 0)
+	if err != nil || backlog.Count != len(owed) {
+		g.t.Fatalf("%d are owed, want %d (%v)", backlog.Count, len(owed), err)
+	}
+}
+
+// midnight is one that is far enough ahead for days with partitions of their own.
+func midnight() time.Time { return time.Now().UTC().Truncate(day).Add(4 * day) }
+
+func TestClocks(t *testing.T) {
+	onBoth(t, func(t *testing.T, g *gateway) {
+		begins := midnight()
+		owed := g.fill(begins, 4, 400, []byte("body"))
+		young := g.accept([]byte("body"), waypost.FirstEventID(begins.Add(4*day)))
+		g.deliver(young...)
+		g.now = func() time.Time { return begins.Add(5 * day) }
+		g.run(retention.Options{Clocks: retention.Clocks{Bodies: 2 * day, Attempts: 2 * day, Events: 3 * day}})
+		g.until("what is old is gone", func() bool {
+			record, err := g.Event(t.Context(), waypost.FirstEventID(begins.Add(3*day-day/100))+1)
+			return g.count() == 200+len(owed)/2+1 && err == nil && len(record.Body) == 0
+		})
+		g.complete(owed)
+		if record, err := g.Event(t.Context(), young[0].Event); err != nil || len(record.Body) == 0 {
+			t.Errorf("a young event: %d bytes, %v", len(record.Body), err)
+		}
+	})
+}
+
+// TestDiskLimit fills the store beyond its limit. Ingest is refused until what is
+// settled has made way, and nothing that is owed has.
+func TestDiskLimit(t *testing.T) {
+	onBoth(t, func(t *testing.T, g *gateway) {
+		begins := midnight()
+		empty, err := g.Usage(t.Context())
+		g.must(err)
+		body := make([]byte, 24<<10)
+		rand.Read(body)
+		owed := g.fill(begins, 4, 1200, body)
+		full, err := g.Usage(t.Context())
+		g.must(err)
+		if grown := full.Used - empty.Used; grown < 1200*24<<10 {
+			t.Fatalf("the store has grown by %d bytes only", grown)
+		}
+		g.now = func() time.Time { return begins.Add(5 * day) }
+		limit := empty.Used + (full.Used-empty.Used)*2/3
+		k, stop := g.run(retention.Options{DiskLimit: limit})
+		g.until("the store is full", func() bool { return g.log.count("there is no room for data") == 1 })
+		g.until("there is room", func() bool { return k.Gauges().Level == retention.Calm })
+		stop()
+		if err := k.Full(); err != nil {
+			t.Errorf("with room: %v", err)
+		}
+		for line, want := range map[string]int{"there is no room for data": 1, "there is room for data again": 1, "WAYPOST_DISK_LIMIT": 1} {
+			if got := g.log.count(line); got < want || got > want+1 {
+				t.Errorf("%q is logged %d times, want %d", line, got, want)
+			}
+		}
+		g.complete(owed)
+		// Oldest first: the youngest have their bodies.
+		if record, err := g.Event(t.Context(), waypost.FirstEventID(begins.Add(4*day-day/300))+1); err != nil || len(record.Body) == 0 {
+			t.Errorf("the youngest event has %d bytes of body, %v", len(record.Body), err)
+		}
+		if used := k.Gauges().Used; used > limit*8/10 || used < limit/4 {
+			t.Errorf("%d bytes are used of %d", used, limit)
+		}
+	})
+}
+
+// TestFullOfOwed has nothing to forget: all is owed. It refuses, says so once, and
+// accepts again when there is room.
+func TestFullOfOwed(t *testing.T) {
+	onBoth(t, func(t *testing.T, g *gateway) {
+		begins := midnight()
+		body := make([]byte, 24<<10)
+		rand.Read(body)
+		g.must(g.Prepare(t.Context(), begins))
+		var owed []waypost.DeliveryID
+		for i := range 400 {
+			owed = append(owed, g.accept(body, waypost.FirstEventID(begins)+waypost.EventID(i))...)
+		}
+		usage, err := g.Usage(t.Context())
+		g.must(err)
+		start := time.Now()
+		g.now = func() time.Time { return begins.Add(2*day + 1000*time.Since(start)) }
+		k, _ := g.run(retention.Options{DiskLimit: usage.Used})
+		g.until("it says that nothing can go", func() bool { return g.log.count("all that is settled was forgotten") == 1 })
+		if k.Full() == nil {
+			t.Error("it accepts")
+		}
+		g.complete(owed)
+		g.deliver(owed...)
+		g.until("there is room", func() bool { return k.Full() == nil })
+	})
+}
+
+// TestPruningOutrunsWriting has a writer go on as fast as it can while a backlog
+// of old events is forgotten: that has to be the faster of the two.
+func TestPruningOutrunsWriting(t *testing.T) {
+	onBoth(t, func(t *testing.T, g *gateway) {
+		const old, batch = 12_000, 128
+		begins := midnight()
+		body := make([]byte, 1500)
+		g.fill(begins, 1, old, body)
+		g.now = func() time.Time { return begins.Add(2*day - time.Hour) }
+		g.must(g.Prepare(t.Context(), g.now()))
+		start := time.Now()
+		// An hour short of the end of the day, so that no partition goes whole.
+		_, stop := g.run(retention.Options{Clocks: retention.Clocks{Bodies: day, Attempts: day, Events: day}})
+		written := 0
+		for gone := false; !gone; written += batch {
+			g.deliver(g.accept(body, make([]waypost.EventID, batch)...)...)
+			usage, err := g.Usage(t.Context())
+			g.must(err)
+			gone = usage.Oldest >= waypost.FirstEventID(begins.Add(23*time.Hour-10*time.Minute))
+		}
+		took := time.Since(start)
+		stop()
+		pruned := old * 23 / 24
+		t.Logf("%d events forgotten, %d accepted and delivered in %v: %.0f/s against %.0f/s",
+			pruned, written, took.Round(time.Millisecond), float64(pruned)/took.Seconds(), float64(written)/took.Seconds())
+		if pruned < written {
+			t.Error("writing was faster")
+		}
+	})
+}
