@@ -192,6 +192,7 @@ func (a *App) wire(c *config.Config, secrets secrets) http.Handler {
 		Observer:   meters,
 		OnAccepted: func(ctx context.Context, event waypost.Event) error { return service.Follow(ctx, &event) },
 		Memory:     int64(c.IngestMemory),
+		Refuse:     a.retention.Full,
 		Log:        a.log,
 	})
 	vault = platform.NewVault(secrets.box, in)

@@ -143,9 +143,9 @@ func (f *fleet) accept(s *ship, endpoint waypost.EndpointID) (accepted bool) {
 // of them, and everything arrives.
 func TestLimitHoldsAcrossNodes(t *testing.T) {
 	t.Parallel()
-	seeds := uint64(24)
+	seeds := uint64(16)
 	if testing.Short() {
-		seeds = 6
+		seeds = 4
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {

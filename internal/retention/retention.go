@@ -168,16 +168,16 @@ func (k *Keeper) horizons() store.Horizons {
 // Steps take as many rows as fit into stepTime, so that what else is written
 // waits for no longer.
 const (
-	firstStep = 200
-	leastStep = 50
-	mostStep  = 5000
+	firstStep = 800
+	leastStep = 400
+	mostStep  = 4000
 	stepTime  = 5 * time.Millisecond
-	mostPause = 100 * time.Millisecond
+	mostPause = 20 * time.Millisecond
 )
 
 // forget prunes until nothing is left before the horizons. It reports whether it
-// got there. After each step it leaves the store to others for as long as the
-// step took, and for a part of that while the room is short.
+// got there. After each step it leaves the store to others for a while. They have
+// their turn between any two steps in any case; the pause makes it a longer one.
 func (k *Keeper) forget(ctx context.Context, h store.Horizons) bool {
 	var sum store.Pruned
 	begin := time.Now()
@@ -199,9 +199,9 @@ func (k *Keeper) forget(ctx context.Context, h store.Horizons) bool {
 		if pruned.Partitions == 0 {
 			k.adapt(took, rows(&pruned))
 		}
-		pause := took
+		pause := took / 4
 		if k.Gauges().Level > Calm {
-			pause /= 4
+			pause /= 2
 		}
 		select {
 		case <-ctx.Done():

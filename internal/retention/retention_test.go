@@ -306,7 +306,7 @@ func TestPruningOutrunsWriting(t *testing.T) {
 		const old, batch = 12_000, 128
 		begins := midnight()
 		body := make([]byte, 1500)
-		g.fill(begins, 1, old, body)
+		g.deliver(g.fill(begins, 1, old, body)...)
 		g.now = func() time.Time { return begins.Add(2*day - time.Hour) }
 		g.must(g.Prepare(t.Context(), g.now()))
 		start := time.Now()
@@ -315,6 +315,9 @@ func TestPruningOutrunsWriting(t *testing.T) {
 		written := 0
 		for gone := false; !gone; written += batch {
 			g.deliver(g.accept(body, make([]waypost.EventID, batch)...)...)
+			if written%(8*batch) != 0 {
+				continue
+			}
 			usage, err := g.Usage(t.Context())
 			g.must(err)
 			gone = usage.Oldest >= waypost.FirstEventID(begins.Add(23*time.Hour-10*time.Minute))

@@ -212,42 +212,45 @@ func (s *Store) Prune(ctx context.Context, h store.Horizons, limit int) (store.P
 	if err != nil {
 		return store.Pruned{}, err
 	}
-	to := h                                 // how far it can go now
-	to.Attempts = max(h.Attempts, h.Events) // an event goes when nothing hangs on it
 	for _, c := range []struct {
 		table   partitioned
-		reached waypost.EventID
-		horizon *waypost.EventID
+		next    waypost.EventID
+		horizon waypost.EventID
+		rows    func(waypost.EventID) store.Horizons
 		whole   func(context.Context, partition, int) (store.Pruned, error)
 	}{
-		{attemptsTable, reached.Attempts, &to.Attempts, s.forgetAttempts},
-		{eventsTable, reached.Events, &to.Events, s.forgetEvents},
-		{eventsTable, reached.Bodies, &to.Bodies, s.forgetBodies},
+		{
+			attemptsTable, reached.Attempts + 1, max(h.Attempts, h.Events), // an event goes when nothing hangs on it
+			func(id waypost.EventID) store.Horizons { return store.Horizons{Attempts: id} }, s.forgetAttempts,
+		},
+		{
+			eventsTable, reached.Events + 1, h.Events,
+			func(id waypost.EventID) store.Horizons { return store.Horizons{Events: id} }, s.forgetEvents,
+		},
+		{
+			eventsTable, reached.Bodies + 1, h.Bodies,
+			func(id waypost.EventID) store.Horizons { return store.Horizons{Bodies: id} }, s.forgetBodies,
+		},
 	} {
-		next := c.reached + 1
-		if *c.horizon <= next {
+		if c.horizon <= c.next {
 			continue
 		}
 		partitions, err := s.partitions(ctx, c.table)
 		if err != nil {
 			return store.Pruned{}, s.Explain("list partitions", err)
 		}
-		at, end := locate(partitions, next)
+		at, end := locate(partitions, c.next)
 		switch {
 		case at == nil:
-			*c.horizon = min(*c.horizon, end)
-		case at.to <= *c.horizon:
+		case at.to <= c.horizon:
 			pruned, err := c.whole(ctx, *at, limit)
 			if !errors.Is(err, errByRow) {
 				return pruned, err
 			}
-			*c.horizon = at.to
 		case at.closed(s.Now()) && at.from != 0:
-			*c.horizon = next
+			continue
 		}
-	}
-	if pruned, err := s.PruneClocks(ctx, to, limit); err != nil || pruned.More {
-		return pruned, err
+		return s.PruneClocks(ctx, c.rows(min(c.horizon, end)), limit)
 	}
 	if pruned, err := s.PruneRest(ctx, h, limit); err != nil || pruned.More {
 		return pruned, err
@@ -285,8 +288,8 @@ func (s *Store) forgetRest(ctx context.Context, reached sqlstore.Reached, limit 
 // errByRow is told of a partition that must be dealt with row by row.
 var errByRow = errors.New("too much of this partition is owed")
 
-// locate gives the partition that an id belongs to or, if there is none, where the
-// next one begins.
+// locate gives the partition that an id belongs to and where it ends or, if there
+// is none, where the next one begins.
 func locate(partitions []partition, id waypost.EventID) (at *partition, end waypost.EventID) {
 	end = math.MaxInt64
 	for i := range partitions {

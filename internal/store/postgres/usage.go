@@ -21,23 +21,26 @@ func (s *Store) Usage(ctx context.Context) (store.Usage, error) {
 	return usage, s.Explain("measure partitions", err)
 }
 
-// churnedQuery gives the large partitions of which many rows were changed or
-// deleted, and what they take on disk. A file does not shrink by that; the room
-// is used again.
+// churnedQuery gives the partitions of which many rows were changed or deleted:
+// what they take on disk, and pages of rows. A file does not shrink by that; the
+// room is used again.
 const churnedQuery = `
-SELECT c.relname, i.inhparent = 'events'::regclass, pg_table_size(c.oid)
+SELECT c.relname, i.inhparent = 'events'::regclass, pg_table_size(c.oid), pg_relation_size(c.oid) / 8192
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_stat_user_tables s ON s.relid = c.oid
 WHERE i.inhparent IN ('events'::regclass, 'attempts'::regclass)
-	AND pg_table_size(c.oid) > 32 * 1024 * 1024
+	AND pg_table_size(c.oid) > 1024 * 1024
 	AND s.n_tup_upd + s.n_tup_del > s.n_tup_ins / 10`
 
-// slack estimates what is free inside the files of those partitions, from the
-// rows in one page of a hundred.
+// sampled is how many pages of a partition are looked at, about.
+const sampled = 256
+
+// slack estimates what is free inside the files of those partitions, from some of
+// their pages.
 func (s *Store) slack(ctx context.Context) (int64, error) {
 	type partition struct {
-		name   string
-		column string // whose size varies most
-		size   int64
+		name        string
+		column      string // whose size varies most
+		size, pages int64
 	}
 	rows, err := s.db.QueryContext(ctx, churnedQuery)
 	if err != nil {
@@ -48,7 +51,7 @@ func (s *Store) slack(ctx context.Context) (int64, error) {
 	for rows.Next() {
 		p := partition{column: "detail"}
 		var events bool
-		if err := rows.Scan(&p.name, &events, &p.size); err != nil {
+		if err := rows.Scan(&p.name, &events, &p.size, &p.pages); err != nil {
 			return 0, err
 		}
 		if events {
@@ -62,16 +65,17 @@ func (s *Store) slack(ctx context.Context) (int64, error) {
 	var slack int64
 	for _, p := range churned {
 		const rest = 200 // a row's other columns, its entries in the indexes, room between rows
-		var live int64
-		err := s.db.QueryRowContext(ctx, fmt.Sprintf(
-			`SELECT COALESCE(SUM(pg_column_size(%s) + %d), 0) * 100 FROM %s TABLESAMPLE SYSTEM (1)`, p.column, rest, p.name)).Scan(&live)
+		percent := min(100, 100*sampled/float64(max(p.pages, 1)))
+		var live float64
+		err := s.db.QueryRowContext(ctx, fmt.Sprintf(`SELECT COALESCE(SUM(pg_column_size(%s) + %d), 0) FROM %s TABLESAMPLE SYSTEM (%g)`,
+			p.column, rest, p.name, percent)).Scan(&live)
 		if hasCode(err, undefinedTable) { // forgotten meanwhile
 			continue
 		}
 		if err != nil {
 			return 0, err
 		}
-		slack += max(p.size-live, 0)
+		slack += max(p.size-int64(live*100/percent), 0)
 	}
 	return slack, nil
 }

@@ -54,8 +54,9 @@ var (
 type clock struct {
 	name    string // its column in the table retention
 	horizon func(*store.Horizons) waypost.EventID
-	rows    []column // what is looked at, which bounds a step
-	locks   bool     // keeps the events from becoming owed meanwhile
+	rows    column // what it goes through
+	all     bool   // takes what hangs on the events along
+	locks   bool   // keeps the events from becoming owed meanwhile
 	prune   func(context.Context, *sql.Tx, span, *store.Pruned) error
 }
 
@@ -64,20 +65,21 @@ var clocks = []clock{
 	{
 		name:    "attempts",
 		horizon: func(h *store.Horizons) waypost.EventID { return h.Attempts },
-		rows:    []column{ofAttempts},
+		rows:    ofAttempts,
 		prune:   pruneAttempts,
 	},
 	{
 		name:    "events",
 		horizon: func(h *store.Horizons) waypost.EventID { return h.Events },
-		rows:    []column{eventIDs, ofAttempts, ofExhaust, ofRepeats},
+		rows:    eventIDs,
+		all:     true,
 		locks:   true,
 		prune:   pruneEvents,
 	},
 	{
 		name:    "bodies",
 		horizon: func(h *store.Horizons) waypost.EventID { return h.Bodies },
-		rows:    []column{eventIDs},
+		rows:    eventIDs,
 		locks:   true,
 		prune:   pruneBodies,
 	},
@@ -120,9 +122,16 @@ func (s *Store) pruneClock(ctx context.Context, c *clock, h *store.Horizons, lim
 		if step.until <= step.after { // another node was faster
 			return nil
 		}
-		for _, of := range c.rows {
-			var err error
-			if step.until, err = cut(ctx, tx, of, step, limit/len(c.rows)); err != nil {
+		share := limit
+		if c.all {
+			share /= 2
+		}
+		var err error
+		if step.until, err = cut(ctx, tx, c.rows, step, share); err != nil {
+			return err
+		}
+		if c.all {
+			if step.until, err = cutHanging(ctx, tx, step, share); err != nil {
 				return err
 			}
 		}
@@ -137,7 +146,7 @@ func (s *Store) pruneClock(ctx context.Context, c *clock, h *store.Horizons, lim
 		if err := c.prune(ctx, tx, step, pruned); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `UPDATE retention SET `+c.name+` = $1 WHERE id = 1`, int64(step.until))
+		_, err = tx.ExecContext(ctx, `UPDATE retention SET `+c.name+` = $1 WHERE id = 1`, int64(step.until))
 		return err
 	})
 }
@@ -190,6 +199,17 @@ ORDER BY `+of.name+` LIMIT 1 OFFSET $3`, int64(within.after), int64(within.until
 		return next, nil
 	}
 	return next - 1, nil
+}
+
+// cutHanging does so for all that hangs on events.
+func cutHanging(ctx context.Context, tx *sql.Tx, within span, limit int) (waypost.EventID, error) {
+	for _, of := range hanging {
+		var err error
+		if within.until, err = cut(ctx, tx, of, within, limit/len(hanging)); err != nil {
+			return 0, err
+		}
+	}
+	return within.until, nil
 }
 
 // lockEvents keeps Retry, Owe and Reroute away from the events of a span until
@@ -277,13 +297,10 @@ func (s *Store) PruneHanging(ctx context.Context, after, until waypost.EventID, 
 		step := span{after, until}
 		pruned, err := s.pruning(ctx, "prune what hangs on events", func(ctx context.Context, tx *sql.Tx, _ Reached, pruned *store.Pruned) error {
 			step = span{after, until}
-			for _, of := range hanging {
-				var err error
-				if step.until, err = cut(ctx, tx, of, step, limit/len(hanging)); err != nil {
-					return err
-				}
-			}
 			var err error
+			if step.until, err = cutHanging(ctx, tx, step, limit); err != nil {
+				return err
+			}
 			pruned.Attempts, found, err = DeleteHanging(ctx, tx, step.after, step.until)
 			return err
 		})
