@@ -37,7 +37,8 @@ var mayImport = map[string][]string{
 	"internal/store/postgres":  {"internal/store", "internal/store/sqlstore", "internal/waypost"},
 	"internal/store/life":      {},
 	"internal/store/storetest": {"internal/store", "internal/store/life", "internal/waypost"},
-	"internal/store/pgtest":    {},
+	"internal/store/pgserver":  {},
+	"internal/store/pgtest":    {"internal/store/pgserver"},
 
 	"internal/directory":  {"internal/dialect", "internal/store", "internal/waypost"},
 	"internal/lifecycle":  {"internal/meta", "internal/waypost"},
@@ -55,7 +56,7 @@ var mayImport = map[string][]string{
 
 	"internal/app":         {"*"},
 	"internal/app/apptest": {"*"},
-	"internal/bench":       {"internal/app", "internal/config"},
+	"internal/bench":       {"internal/app", "internal/config", "internal/store/pgserver"},
 	"internal/emulator":    {"internal/signature"},
 	"internal/backup":      {"internal/store/postgres", "internal/store/sqlite"},
 	"internal/cli":         {"internal/app", "internal/bench", "internal/backup", "internal/config", "internal/emulator", "internal/waypost"},

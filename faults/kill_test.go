@@ -17,10 +17,11 @@ func TestKilledNode(t *testing.T) {
 		nodes    int
 		postgres bool
 		rounds   int
+		settle   int // after so many rounds it is waited for all that was owed
 	}{
-		{"SQLite, one node", 1, false, pick(8, 300)},
-		{"PostgreSQL, one node", 1, true, pick(2, 60)}, // the next one waits for the lease of the dead one
-		{"PostgreSQL, three nodes", 3, true, pick(6, 300)},
+		{"SQLite, one node", 1, false, pick(8, 300), 8},
+		{"PostgreSQL, one node", 1, true, pick(2, 60), 1}, // nothing is delivered while the dead node's lease lasts
+		{"PostgreSQL, three nodes", 3, true, pick(6, 300), 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -29,28 +30,28 @@ func TestKilledNode(t *testing.T) {
 				o.Database = pgtest.URL(t)
 			}
 			s := newScene(t, newGateway(t, o))
-			killRounds(t, s, c.rounds)
+			killRounds(t, s, c.rounds, c.settle)
 			s.close(t, "kill -9 of a node; "+c.name, "")
 		})
 	}
 }
 
-// killRounds kills a node in each round. In every eighth and in the last it also
+// killRounds kills a node in each round. In some, the last among them, it also
 // waits until all that was accepted before has arrived: what the dead node had
 // in hand must be taken over.
-func killRounds(t *testing.T, s *scene, rounds int) {
+func killRounds(t *testing.T, s *scene, rounds, settle int) {
 	t.Helper()
 	s.receiver.at(pathMeta, moody())
-	l := s.load(t)
+	l := s.loadEvery(t, 80*time.Millisecond)
 	for round := range rounds {
-		s.awaitAccepted(t, 1+rand.IntN(100))
+		s.awaitAccepted(t, 1+rand.IntN(50))
 		victim := s.nodes[rand.IntN(len(s.nodes))]
 		mended := s.broken()
 		since, newest := time.Now(), s.newest()
 		victim.kill(t)
 		mended()
 		if len(s.nodes) > 1 { // the others go on
-			s.awaitAccepted(t, 1+rand.IntN(100))
+			s.awaitAccepted(t, 1+rand.IntN(50))
 		}
 		restart := time.Now()
 		victim.start(t)
@@ -58,7 +59,7 @@ func killRounds(t *testing.T, s *scene, rounds int) {
 			since = restart
 		}
 		s.awaitAgain(t, since)
-		if round%8 == 7 || round == rounds-1 {
+		if (round+1)%settle == 0 || round == rounds-1 {
 			s.awaitOwed(t, since, newest)
 		}
 	}

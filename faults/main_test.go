@@ -19,7 +19,7 @@ const againWithin = 10 * time.Second
 
 // caughtUpWithin is how soon all that was owed at a fault must have arrived. It
 // takes a lease, and then the time to send what has piled up meanwhile.
-const caughtUpWithin = 2 * againWithin
+const caughtUpWithin = 3 * againWithin
 
 // long tells whether the long form was asked for.
 var long = os.Getenv("WAYPOST_FAULTS") == "long"

@@ -166,6 +166,7 @@ func (a *App) wire(c *config.Config, secrets secrets) http.Handler {
 		Open:      func(event *waypost.Event) (*waypost.Event, error) { return vault.Open(event) },
 		Log:       a.log,
 		Observer:  meters,
+		Now:       a.node.Now,
 		Limits: delivery.Limits{
 			InFlight:        c.InFlight,
 			FastSlots:       c.FastSlots,

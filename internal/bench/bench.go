@@ -29,7 +29,8 @@ type Options struct {
 	// other processes.
 	Executable string
 	// Dir is where stores are made; empty: the directory for temporary files.
-	Dir string
+	Dir    string
+	SQLite bool // measure on it
 	// Postgres makes an empty database of a server on this machine, and gives the
 	// process id of that server (0: its CPU time can't be told). nil: PostgreSQL
 	// is not measured.
@@ -126,7 +127,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // what is left of it harms nobody
 	report := &Report{Machine: thisMachine(), Date: time.Now().UTC().Format(time.DateOnly)}
-	stores := []string{"sqlite"}
+	var stores []string
+	if o.SQLite {
+		stores = append(stores, "sqlite")
+	}
 	if o.Postgres != nil {
 		stores = append(stores, "postgres")
 	}

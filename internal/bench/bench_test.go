@@ -46,7 +46,7 @@ func TestPostgres(t *testing.T) {
 func measure(t *testing.T, store string, scenarios []string, postgres func(context.Context) (string, int, error)) *bench.Report {
 	t.Helper()
 	report, err := bench.Run(t.Context(), bench.Options{
-		Executable: os.Args[0], Dir: t.TempDir(), Postgres: postgres, Only: scenarios,
+		Executable: os.Args[0], Dir: t.TempDir(), SQLite: postgres == nil, Postgres: postgres, Only: scenarios,
 		Pairs: 1, Events: 300, Seconds: 1, Rates: []float64{200}, Progress: io.Discard,
 	})
 	if err != nil {

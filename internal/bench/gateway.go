@@ -33,7 +33,7 @@ type gatewayConfig struct {
 const adminToken = "bench-token"
 
 // runGateway is a whole gateway, as `waypost serve` runs it.
-func runGateway(ctx context.Context, c *conversation) error {
+func runGateway(ctx context.Context, c *conversation) (err error) {
 	var set gatewayConfig
 	if err := c.begin(&set); err != nil {
 		return err
@@ -63,8 +63,10 @@ func runGateway(ctx context.Context, c *conversation) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
-	defer a.Close()
-	defer func() { cancel(); err = errors.Join(err, <-ended) }()
+	defer func() {
+		cancel()
+		err = errors.Join(err, <-ended, a.Close())
+	}()
 	g := &gateway{handler: a.Handler()}
 	if err := poll(ctx, time.Millisecond, g.ready); err != nil {
 		return err
@@ -86,7 +88,7 @@ func profile(dir string) (stop func(), err error) {
 	}
 	return func() {
 		pprof.StopCPUProfile()
-		file.Close()
+		_ = file.Close() // what is missing of a profile shows
 	}, nil
 }
 

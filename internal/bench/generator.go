@@ -105,7 +105,7 @@ func (p *rawPool) get(ctx context.Context) (*rawConnection, error) {
 		if time.Since(c.used) < maxIdle {
 			return c, nil
 		}
-		c.Close()
+		_ = c.Close() // whatever state it is in, it is not used again
 	}
 	return dialRaw(ctx, p.address)
 }

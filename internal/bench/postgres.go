@@ -12,13 +12,29 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/waypost-gateway/waypost/internal/store/pgserver"
 )
 
 // Databases makes empty databases on a PostgreSQL server, for Options.Postgres.
-// Drop removes them again.
+// Drop removes them again, and with them a server of its own.
 type Databases struct {
 	server string
+	own    *pgserver.Server // nil: somebody else's
 	made   []string
+}
+
+// ErrNoServer tells that PostgreSQL is not installed.
+var ErrNoServer = pgserver.ErrNotInstalled
+
+// OnOwnServer starts a server from the installed binaries, with its data, synced
+// as a real one's, below dir (empty: that for temporary files).
+func OnOwnServer(dir string) (*Databases, error) {
+	server, err := pgserver.Start(pgserver.Options{Parent: dir, Fsync: true, Settings: []string{"max_wal_size=2GB"}})
+	if err != nil {
+		return nil, err
+	}
+	return &Databases{server: server.URL("postgres"), own: server}, nil
 }
 
 // OnServer makes databases on the server that the URL leads to, where its role
@@ -52,6 +68,10 @@ func (d *Databases) Make(ctx context.Context) (address string, server int, err e
 
 // Drop removes the databases that were made.
 func (d *Databases) Drop(ctx context.Context) error {
+	if d.own != nil {
+		d.own.Close()
+		return nil
+	}
 	if len(d.made) == 0 {
 		return nil
 	}

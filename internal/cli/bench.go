@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/waypost-gateway/waypost/internal/bench"
 )
 
 type benchCommand struct {
-	Postgres string   `env:"WAYPOST_BENCH_POSTGRES" placeholder:"URL" help:"A PostgreSQL server to measure on as well, where databases may be created; they are dropped again."`
+	Postgres string   `env:"WAYPOST_BENCH_POSTGRES" placeholder:"URL" help:"The PostgreSQL server to measure on, where databases may be created; they are dropped again. Default: one of our own, if PostgreSQL is installed."`
+	Stores   []string `default:"sqlite,postgres" enum:"sqlite,postgres" placeholder:"NAME" help:"Which stores to measure: sqlite, postgres."`
 	Only     []string `placeholder:"NAME" help:"What to measure, of the names below, separated by commas. Default: all that take minutes."`
 	Pairs    int      `default:"5" placeholder:"N" help:"Runs of each kind; they take turns with those they are compared to."`
 	Events   int      `default:"40000" placeholder:"N" help:"Events of a run."`
@@ -44,13 +46,19 @@ func (c *benchCommand) Run(s *session) (err error) {
 		Executable: executable, Dir: c.Dir, Pairs: c.Pairs, Events: c.Events, Seconds: c.Seconds,
 		Only: c.Only, Settled: c.Settled, Owed: c.Owed, Profiles: c.Profiles, Progress: s.stderr,
 	}
-	if c.Postgres != "" {
-		databases := bench.OnServer(c.Postgres)
-		defer func() { err = errors.Join(err, databases.Drop(context.WithoutCancel(s.ctx))) }()
-		options.Postgres = databases.Make
-	} else {
-		fmt.Fprintln(s.stderr, "PostgreSQL is not measured: --postgres names a server to measure on.")
+	if slices.Contains(c.Stores, "postgres") {
+		databases, startErr := c.databases()
+		switch {
+		case errors.Is(startErr, bench.ErrNoServer):
+			fmt.Fprintln(s.stderr, "PostgreSQL is not installed and is not measured; --postgres names a server to measure on.")
+		case startErr != nil:
+			return startErr
+		default:
+			defer func() { err = errors.Join(err, databases.Drop(context.WithoutCancel(s.ctx))) }()
+			options.Postgres = databases.Make
+		}
 	}
+	options.SQLite = slices.Contains(c.Stores, "sqlite")
 	report, err := bench.Run(s.ctx, options)
 	if err != nil {
 		return err
@@ -59,6 +67,13 @@ func (c *benchCommand) Run(s *session) (err error) {
 		return report.WriteJSON(s.stdout)
 	}
 	return report.WriteText(s.stdout)
+}
+
+func (c *benchCommand) databases() (*bench.Databases, error) {
+	if c.Postgres != "" {
+		return bench.OnServer(c.Postgres), nil
+	}
+	return bench.OnOwnServer(c.Dir)
 }
 
 // benchRoleCommand is a process of a measurement; see package bench.

@@ -496,6 +496,8 @@ func (s *ship) Leave(ctx context.Context, id waypost.NodeID, _ time.Time) error 
 	return s.over(ctx, func() error { s.table.leave(id); return nil })
 }
 
+func (s *ship) Clock(context.Context) (time.Time, error) { return time.Now(), nil }
+
 func (s *ship) Adopt(ctx context.Context, _ time.Time) (adopted int, err error) {
 	err = s.over(ctx, func() error { adopted = s.table.adopt(); return nil })
 	return adopted, err

@@ -51,6 +51,7 @@ type Node struct {
 	options Options
 	current atomic.Pointer[membership]
 	members atomic.Int64
+	ahead   atomic.Int64 // nanoseconds that the store's clock is ahead of ours
 }
 
 type membership struct {
@@ -91,19 +92,49 @@ func (n *Node) ID() waypost.NodeID {
 // succeeded once.
 func (n *Node) NextID() int64 { return n.current.Load().ids.Next() }
 
+// Now is the time that all nodes share: our clock, set right by the store's when the
+// two are more than a moment apart. What one node puts off is then due for another
+// at the same time.
+func (n *Node) Now() time.Time { return n.options.Now().Add(time.Duration(n.ahead.Load())) }
+
+const (
+	// apart is what the clocks may differ before it matters.
+	apart = 250 * time.Millisecond
+	// compareEvery is how often they are compared.
+	compareEvery = 10 * time.Second
+)
+
+// compare sets our clock right by the store's. The reading lies somewhere between
+// question and answer, so a slow answer tells less.
+func (n *Node) compare(ctx context.Context) {
+	asked := n.options.Now()
+	theirs, err := n.leases.Clock(ctx)
+	if err != nil {
+		return // the renewal says so
+	}
+	answered := n.options.Now()
+	took := answered.Sub(asked)
+	ahead := theirs.Sub(asked.Add(took / 2))
+	if difference := (ahead - time.Duration(n.ahead.Load())).Abs(); took >= 0 && difference > apart+took {
+		n.options.Log.Warn("this machine's clock and the database's are apart; the database's counts", "ahead", ahead.String())
+		n.ahead.Store(int64(ahead))
+	}
+}
+
 // Members is how many nodes hold a lease, as last heard.
 func (n *Node) Members() int { return int(n.members.Load()) }
 
 // Join takes a first lease, so that NextID works before Run.
 func (n *Node) Join(ctx context.Context) error {
-	id, slot, floor, err := n.leases.Join(ctx, n.options.TTL, n.options.Now())
+	id, slot, floor, err := n.leases.Join(ctx, n.options.TTL, n.Now())
 	if err != nil {
 		return err
 	}
+	n.compare(ctx)
 	if m := n.current.Load(); m != nil {
 		floor = max(floor, m.ids.Next())
 	}
-	ids, err := waypost.NewIDs(slot, floor, n.options.Now)
+	ids, err := waypost.NewIDs(slot, floor, n.Now)
 	if err != nil {
 		return err
 	}
@@ -147,6 +178,7 @@ func (n *Node) hold(ctx context.Context, id waypost.NodeID, work Work) error {
 		}
 	})
 	keeping.Go(func() { n.adopt(keepCtx) })
+	keeping.Go(func() { n.keepTime(keepCtx) })
 	err := work.Run(ctx, id, lost)
 	end()
 	keeping.Wait()
@@ -202,7 +234,7 @@ func (n *Node) keep(ctx context.Context, id waypost.NodeID, work Work) (lost boo
 func (n *Node) renew(ctx context.Context, id, seen waypost.NodeID, until time.Time) ([]store.Member, error) {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	return n.leases.Renew(ctx, id, n.options.TTL, n.options.Now(), seen)
+	return n.leases.Renew(ctx, id, n.options.TTL, n.Now(), seen)
 }
 
 // pause reports false if ctx ends first.
@@ -221,7 +253,7 @@ func pause(ctx context.Context, wait time.Duration) bool {
 // had in hand.
 func (n *Node) adopt(ctx context.Context) {
 	for {
-		adopted, err := n.leases.Adopt(ctx, n.options.Now())
+		adopted, err := n.leases.Adopt(ctx, n.Now())
 		switch {
 		case err != nil && ctx.Err() == nil:
 			n.options.Log.Warn("dead nodes not adopted", "error", err)
@@ -231,6 +263,13 @@ func (n *Node) adopt(ctx context.Context) {
 		if !pause(ctx, n.options.Renew) {
 			return
 		}
+	}
+}
+
+// keepTime compares the clocks again and again until ctx ends.
+func (n *Node) keepTime(ctx context.Context) {
+	for pause(ctx, compareEvery) {
+		n.compare(ctx)
 	}
 }
 
@@ -255,7 +294,7 @@ func (n *Node) rejoin(ctx context.Context, old waypost.NodeID) bool {
 func (n *Node) again(ctx context.Context, old waypost.NodeID) error {
 	ctx, cancel := context.WithTimeout(ctx, n.options.TTL)
 	defer cancel()
-	if err := n.leases.Leave(ctx, old, n.options.Now()); err != nil {
+	if err := n.leases.Leave(ctx, old, n.Now()); err != nil {
 		return err
 	}
 	if err := n.options.Refresh(ctx); err != nil {
@@ -267,7 +306,7 @@ func (n *Node) again(ctx context.Context, old waypost.NodeID) error {
 func (n *Node) leave(ctx context.Context, id waypost.NodeID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if err := n.leases.Leave(ctx, id, n.options.Now()); err != nil {
+	if err := n.leases.Leave(ctx, id, n.Now()); err != nil {
 		n.options.Log.Warn("lease not given back; it will run out by itself", "node", id.String(), "error", err)
 	}
 }

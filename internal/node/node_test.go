@@ -25,6 +25,13 @@ type leases struct {
 	members []store.Member
 	renew   func(ctx context.Context) error // nil: it works
 	refuse  error                           // of all but Renew
+	ahead   time.Duration                   // of its clock
+}
+
+func (l *leases) Clock(context.Context) (time.Time, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().Add(l.ahead), l.refuse
 }
 
 func (l *leases) note(format string, args ...any) {
@@ -326,5 +333,31 @@ func TestLeaseLostWhileDraining(t *testing.T) {
 		if log := a.logged(); !slices.Equal(log[len(log)-2:], want) {
 			t.Errorf("%q", log)
 		}
+	})
+}
+
+// TestClocksAreCompared has a machine whose clock is wrong, then set right, then
+// off by no more than a moment.
+func TestClocksAreCompared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := launch(t, node.Options{}, func(l *leases, _ *work) { l.ahead = time.Hour })
+		defer f.stop()
+		off := func(want time.Duration) {
+			t.Helper()
+			if got := time.Until(f.node.Now()).Round(time.Millisecond); got != want {
+				t.Errorf("the shared time is %s ahead of ours, want %s", got, want)
+			}
+		}
+		off(time.Hour)
+		if id := waypost.EventID(f.node.NextID()); time.Until(id.Time()) < 59*time.Minute {
+			t.Errorf("ids are of %s", id.Time())
+		}
+		f.set(func() { f.ahead = 0 })
+		<-time.After(11 * time.Second)
+		off(0)
+		f.set(func() { f.ahead = 100 * time.Millisecond })
+		<-time.After(11 * time.Second)
+		off(0)
 	})
 }

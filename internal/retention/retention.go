@@ -82,7 +82,7 @@ func New(o Options) *Keeper {
 	if o.Clocks.Dedupe > 0 {
 		o.Clocks.Dedupe = max(o.Clocks.Dedupe, leastDedupe)
 	}
-	return &Keeper{o: o, limit: firstStep, tight: make(chan struct{}, 1)}
+	return &Keeper{o: o, limit: leastStep, tight: make(chan struct{}, 1)}
 }
 
 // Full is nil unless there is no room for more: then it says why.
@@ -165,11 +165,11 @@ func (k *Keeper) horizons() store.Horizons {
 	}
 }
 
-// Steps take as many rows as fit into stepTime, so that what else is written
-// waits for no longer.
+// Steps take as many rows as fit into stepTime, so that what else is written waits
+// for no longer. Even where that is little, they are larger than the batches in
+// which events come: taking turns with ingest, pruning is the faster of the two.
 const (
-	firstStep = 800
-	leastStep = 400
+	leastStep = 800
 	mostStep  = 4000
 	stepTime  = 5 * time.Millisecond
 	mostPause = 20 * time.Millisecond
@@ -218,7 +218,7 @@ func (k *Keeper) adapt(took time.Duration, rows int) {
 	case took > 2*stepTime:
 		k.limit = max(k.limit/2, leastStep)
 	case took < stepTime && rows >= k.limit/8:
-		k.limit = min(k.limit+k.limit/4, mostStep)
+		k.limit = min(k.limit*3/2, mostStep)
 	}
 }
 

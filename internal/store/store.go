@@ -235,6 +235,9 @@ type Nodes interface {
 	Renew(ctx context.Context, node waypost.NodeID, ttl time.Duration, now time.Time, seen waypost.NodeID) ([]Member, error)
 	// Leave gives the lease back; all that was in the node's hand is due now.
 	Leave(ctx context.Context, node waypost.NodeID, now time.Time) error
+	// Clock is the time by the clock that leases are judged by, which is the same
+	// for all nodes.
+	Clock(ctx context.Context) (time.Time, error)
 	// Adopt ends the leases that have run out; what was in those nodes' hands is
 	// due now. It returns how many deliveries that was.
 	Adopt(ctx context.Context, now time.Time) (int, error)

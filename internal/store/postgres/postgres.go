@@ -42,9 +42,10 @@ var migrations embed.FS
 // (pool_max_conns). One more listens for notices.
 const maxConns = 8
 
-// sessionSetup bounds how long a node that vanished can hold its locks, and has
-// commits on the server's disk when they return, whatever the server's default.
-const sessionSetup = `SET idle_in_transaction_session_timeout TO '60s'; SET synchronous_commit TO on`
+// sessionSetup bounds how long a node that vanished or is frozen can hold its locks,
+// to less than a lease; and it has commits on the server's disk when they return,
+// whatever the server's default.
+const sessionSetup = `SET idle_in_transaction_session_timeout TO '3s'; SET synchronous_commit TO on`
 
 // Options say where the store is and what it works with.
 type Options struct {

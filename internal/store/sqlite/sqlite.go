@@ -104,7 +104,7 @@ func (s *Store) open(ctx context.Context, path string, o Options) error {
 		return err
 	}
 	s.Store, err = sqlstore.New(sqlstore.Options{
-		Flavor: sqlstore.Flavor{Uncancelable: true, Classify: classify},
+		Flavor: sqlstore.Flavor{Uncancelable: true, Classify: classify, EmptyBodies: emptyBodies},
 		Write:  s.write, Read: s.read, Sealer: o.Sealer, Now: o.Now,
 	})
 	if err != nil {

@@ -174,6 +174,16 @@ func (s *Store) release(ctx context.Context, tx *sql.Tx, nodes []waypost.NodeID,
 	return released, s.notify(ctx, tx)
 }
 
+// Clock implements store.Nodes.
+func (s *Store) Clock(ctx context.Context) (time.Time, error) {
+	var now time.Time
+	err := s.view(ctx, "read the clock", func(tx *sql.Tx) (err error) {
+		now, err = s.leaseClock(ctx, tx, s.now())
+		return err
+	})
+	return now, err
+}
+
 func (s *Store) leaseClock(ctx context.Context, tx *sql.Tx, now time.Time) (time.Time, error) {
 	if s.flavor.LeaseClock == nil {
 		return now, nil

@@ -55,9 +55,10 @@ type clock struct {
 	name    string // its column in the table retention
 	horizon func(*store.Horizons) waypost.EventID
 	rows    column // what it goes through
+	weight  int    // of a row, against the lightest
 	all     bool   // takes what hangs on the events along
 	locks   bool   // keeps the events from becoming owed meanwhile
-	prune   func(context.Context, *sql.Tx, span, *store.Pruned) error
+	prune   func(*Store, context.Context, *sql.Tx, span, *store.Pruned) error
 }
 
 // Attempts come before events, so that little hangs on an event that goes.
@@ -66,22 +67,25 @@ var clocks = []clock{
 		name:    "attempts",
 		horizon: func(h *store.Horizons) waypost.EventID { return h.Attempts },
 		rows:    ofAttempts,
-		prune:   pruneAttempts,
+		weight:  1,
+		prune:   (*Store).pruneAttempts,
 	},
 	{
 		name:    "events",
 		horizon: func(h *store.Horizons) waypost.EventID { return h.Events },
 		rows:    eventIDs,
+		weight:  2,
 		all:     true,
 		locks:   true,
-		prune:   pruneEvents,
+		prune:   (*Store).pruneEvents,
 	},
 	{
 		name:    "bodies",
 		horizon: func(h *store.Horizons) waypost.EventID { return h.Bodies },
 		rows:    eventIDs,
+		weight:  4,
 		locks:   true,
-		prune:   pruneBodies,
+		prune:   (*Store).pruneBodies,
 	},
 }
 
@@ -122,10 +126,7 @@ func (s *Store) pruneClock(ctx context.Context, c *clock, h *store.Horizons, lim
 		if step.until <= step.after { // another node was faster
 			return nil
 		}
-		share := limit
-		if c.all {
-			share /= 2
-		}
+		share := limit / c.weight
 		var err error
 		if step.until, err = cut(ctx, tx, c.rows, step, share); err != nil {
 			return err
@@ -143,7 +144,7 @@ func (s *Store) pruneClock(ctx context.Context, c *clock, h *store.Horizons, lim
 		if err := Spare(ctx, tx, step.after, step.until); err != nil {
 			return err
 		}
-		if err := c.prune(ctx, tx, step, pruned); err != nil {
+		if err := c.prune(s, ctx, tx, step, pruned); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE retention SET `+c.name+` = $1 WHERE id = 1`, int64(step.until))
@@ -252,7 +253,7 @@ func affected(result sql.Result, err error) (int, error) {
 }
 
 // pruneAttempts forgets the attempts of settled deliveries.
-func pruneAttempts(ctx context.Context, tx *sql.Tx, in span, pruned *store.Pruned) error {
+func (*Store) pruneAttempts(ctx context.Context, tx *sql.Tx, in span, pruned *store.Pruned) error {
 	n, err := deleteSpan(ctx, tx, ofAttempts, in, `NOT EXISTS (SELECT 1 FROM deliveries d
 WHERE d.event_id = attempts.event_id AND d.endpoint_id = attempts.endpoint_id AND d.event_id > $1 AND d.event_id <= $2)`)
 	pruned.Attempts += n
@@ -260,7 +261,7 @@ WHERE d.event_id = attempts.event_id AND d.endpoint_id = attempts.endpoint_id AN
 }
 
 // pruneEvents forgets events that are owed to nobody, and all that hangs on them.
-func pruneEvents(ctx context.Context, tx *sql.Tx, in span, pruned *store.Pruned) error {
+func (*Store) pruneEvents(ctx context.Context, tx *sql.Tx, in span, pruned *store.Pruned) error {
 	attempts, _, err := DeleteHanging(ctx, tx, in.after, in.until)
 	if err != nil {
 		return err
@@ -314,10 +315,14 @@ func (s *Store) PruneHanging(ctx context.Context, after, until waypost.EventID, 
 
 // pruneBodies empties the bodies of events that are owed to nobody. A real body
 // is never empty.
-func pruneBodies(ctx context.Context, tx *sql.Tx, in span, pruned *store.Pruned) error {
-	n, err := affected(tx.ExecContext(ctx, `
-UPDATE events SET body = $3 WHERE id > $1 AND id <= $2 AND length(body) > 0 AND `+notOwed(eventIDs),
-		append(in.args(), []byte{})...))
+func (s *Store) pruneBodies(ctx context.Context, tx *sql.Tx, in span, pruned *store.Pruned) error {
+	empty := s.flavor.EmptyBodies
+	if empty == nil {
+		empty = func(ctx context.Context, tx *sql.Tx, which string, args ...any) (sql.Result, error) {
+			return tx.ExecContext(ctx, `UPDATE events SET body = '' WHERE `+which, args...)
+		}
+	}
+	n, err := affected(empty(ctx, tx, `id > $1 AND id <= $2 AND length(body) > 0 AND `+notOwed(eventIDs), in.args()...))
 	pruned.Bodies += n
 	return err
 }
@@ -416,7 +421,7 @@ func (s *Store) pruneSpared(ctx context.Context, tx *sql.Tx, event waypost.Event
 	}
 	for i := range clocks {
 		if c := &clocks[i]; event <= reached.Of(c.name) {
-			if err := c.prune(ctx, tx, only, pruned); err != nil {
+			if err := c.prune(s, ctx, tx, only, pruned); err != nil {
 				return err
 			}
 		}

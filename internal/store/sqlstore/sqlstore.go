@@ -40,6 +40,9 @@ type Flavor struct {
 	// Notify wakes the other nodes once the transaction is committed; nil: there
 	// are none.
 	Notify func(context.Context, *sql.Tx) error
+	// EmptyBodies empties the bodies of the events that a condition names, so that
+	// their room is used again; nil: by changing the rows.
+	EmptyBodies func(ctx context.Context, tx *sql.Tx, which string, args ...any) (sql.Result, error)
 	// Classify names the fault behind a driver's error.
 	Classify func(error) Fault
 }
