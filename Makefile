@@ -49,5 +49,5 @@ check: lint test ## what a change must pass before it lands
 	go mod tidy -diff
 
 .PHONY: bench
-bench: ## measure the delivery path against the bare HTTP client; prints ratios
-	go test -timeout 60m -run '^$$' -bench Ratios -benchtime 1x -v ./internal/app/
+bench: build ## measure this machine: the gateway against a bare HTTP client, in ratios
+	$(BIN)/waypost bench
