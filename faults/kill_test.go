@@ -21,7 +21,7 @@ func TestKilledNode(t *testing.T) {
 	}{
 		{"SQLite, one node", 1, false, pick(8, 300), 8},
 		{"PostgreSQL, one node", 1, true, pick(2, 60), 1}, // nothing is delivered while the dead node's lease lasts
-		{"PostgreSQL, three nodes", 3, true, pick(6, 300), 4},
+		{"PostgreSQL, three nodes", 3, true, pick(6, 200), 8},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -144,10 +144,8 @@ func (t *tenure) send(f *flight, ep *waypost.Endpoint, p waypost.Policy, hook di
 }
 
 func (t *tenure) exchange(ep *waypost.Endpoint, p waypost.Policy, hook dialect.Hook) (answer egress.Answer) {
-	ctx, cancel := context.WithTimeout(t.attempts, p.Timeout)
-	defer cancel()
-	request := egress.Request{URL: cmp.Or(hook.URL, ep.URL), Header: header(ep, hook), Body: hook.Body}
-	if err := safely("send", func() { answer = t.config.Sender.Send(ctx, request) }); err != nil {
+	request := egress.Request{URL: cmp.Or(hook.URL, ep.URL), Header: header(ep, hook), Body: hook.Body, Timeout: p.Timeout}
+	if err := safely("send", func() { answer = t.config.Sender.Send(t.attempts, request) }); err != nil {
 		t.config.Log.Error("request not made", "endpoint", ep.ID.String(), "error", err)
 		return egress.Answer{Err: errPanicked, Reason: waypost.ReasonInternal}
 	}

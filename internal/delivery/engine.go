@@ -70,7 +70,7 @@ type Directory interface {
 }
 
 // Sender makes the requests; egress.Client is one. Send comes back soon after
-// ctx ends.
+// ctx ends, or the request's Timeout is over.
 type Sender interface {
 	Send(ctx context.Context, r egress.Request) egress.Answer
 }

@@ -540,6 +540,8 @@ func (w *world) Send(ctx context.Context, r egress.Request) egress.Answer {
 	w.sent = append(w.sent, time.Now())
 	answer := w.answer
 	w.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
 	return answer(ctx, r)
 }
 

@@ -79,6 +79,8 @@ func (f *fleet) Send(ctx context.Context, r egress.Request) egress.Answer {
 		defer f.mu.Unlock()
 		f.flying[r.URL]--
 	}()
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
 	return after(takes, 200)(ctx, r)
 }
 

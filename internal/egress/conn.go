@@ -61,12 +61,13 @@ const patience = 50 * time.Millisecond
 // turned out to be closed before a byte of the request was on its way.
 func (c *conn) exchange(ctx context.Context, w *watch, t *target, h http.Header, body []byte, limit int) (a Answer, keep, unsent bool) {
 	w.got(c.address, c.used)
+	_ = c.socket.SetDeadline(w.until) // fails on what is closed, which writing finds out
 	stop := context.AfterFunc(ctx, c.cut)
 	r := newReader(c)
 	defer r.release()
 
 	n, rest, err := c.write(r.buf[:0], t, h, body)
-	if err != nil && n == 0 && c.used && ctx.Err() == nil {
+	if err != nil && n == 0 && c.used && w.ended(ctx) == nil {
 		stop()
 		return a, false, true
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,6 +176,55 @@ func TestWhatIsOverIsNotSent(t *testing.T) {
 	if a := c.Send(within(t, 5*time.Second), Request{URL: server.URL}); a.Err != nil || !a.Reused || requests.Load() != 2 {
 		t.Errorf("afterwards: reused %v, %d requests, %v", a.Reused, requests.Load(), a.Err)
 	}
+}
+
+func TestTheTimeoutBoundsAllOfIt(t *testing.T) {
+	t.Parallel()
+	for _, http2 := range []bool{false, true} {
+		server, c, _ := countingServer(t, http2, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			if r.URL.Path == "/hang" {
+				<-r.Context().Done()
+			}
+		})
+		for _, kept := range []bool{false, true} {
+			a := c.Send(within(t, time.Minute), Request{URL: server.URL + "/hang", Body: []byte("x"), Timeout: 100 * time.Millisecond})
+			if a.Reason != waypost.ReasonTimeout || a.Duration > 20*time.Second {
+				t.Errorf("HTTP/2 %v, kept %v: %q after %s: %v", http2, kept, a.Reason, a.Duration, a.Err)
+			}
+			if a := c.Send(within(t, time.Minute), Request{URL: server.URL, Timeout: time.Minute}); a.Err != nil {
+				t.Errorf("HTTP/2 %v, afterwards: %v", http2, a.Err)
+			}
+		}
+	}
+}
+
+// TestAnEarlierTimeoutIsOver: that of the request before on a kept connection.
+func TestAnEarlierTimeoutIsOver(t *testing.T) {
+	t.Parallel()
+	server, c, conns := countingServer(t, false, func(http.ResponseWriter, *http.Request) {})
+	for i := range 3 {
+		if a := c.Send(t.Context(), Request{URL: server.URL}); a.Err != nil || a.Reused != (i > 0) {
+			t.Fatalf("request %d: reused %v, %v", i, a.Reused, a.Err)
+		}
+		link, _ := c.pool.take(hostOf(mustParse(t, server.URL)))
+		if err := link.socket.SetDeadline(time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+		c.pool.put(link)
+	}
+	if n := conns.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+func mustParse(t *testing.T, text string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }
 
 // TestAClosedConnectionIsNotUsed covers plain and TLS connections that the

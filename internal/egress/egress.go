@@ -74,6 +74,9 @@ type Request struct {
 	// HTTP/2 answer came before the request was written): do not reuse its
 	// memory.
 	Body []byte
+	// Timeout bounds all of it, as a deadline of the context does, and costs less
+	// where one context serves for many requests. 0: the context alone does.
+	Timeout time.Duration
 }
 
 // Answer is what came of a request.
@@ -173,19 +176,25 @@ func newTransport(d *dialer) *http.Transport {
 	}
 }
 
-// Send posts the request. The context's deadline covers everything: name
-// look-up, connect, TLS, write, header, and the body's end or the limit of
-// what is read of it.
+// Send posts the request. The context's deadline and the timeout cover
+// everything: name look-up, connect, TLS, write, header, and the body's end or the
+// limit of what is read of it.
 func (c *Client) Send(ctx context.Context, r Request) Answer {
-	start := time.Now()
+	w := watch{start: time.Now()}
+	w.until, _ = ctx.Deadline()
+	if own := w.start.Add(r.Timeout); r.Timeout > 0 && (w.until.IsZero() || own.Before(w.until)) {
+		w.until = own
+	}
 	t, h, err := c.prepare(r)
 	switch {
 	case err != nil:
-		return Answer{Err: err, Reason: err.reason, Duration: time.Since(start)}
+		return Answer{Err: err, Reason: err.reason, Duration: time.Since(w.start)}
 	case t.opening == "":
-		return c.transported(ctx, start, http.MethodPost, t, h, r.Body, headCap)
+		ctx, cancel := w.bound(ctx)
+		defer cancel()
+		return c.transported(ctx, w.start, http.MethodPost, t, h, r.Body, headCap)
 	}
-	return c.direct(ctx, start, t, h, r.Body)
+	return c.direct(ctx, &w, t, h, r.Body)
 }
 
 // Get fetches a URL under the same rules; body is cut at Options.MaxBody.

@@ -15,38 +15,42 @@ import (
 
 // direct sends a POST over a connection of ours, or hands it to net/http if the
 // receiver would rather speak HTTP/2.
-func (c *Client) direct(ctx context.Context, start time.Time, t *target, h http.Header, body []byte) Answer {
-	w := watch{start: start}
-	if err := ctx.Err(); err != nil {
+func (c *Client) direct(ctx context.Context, w *watch, t *target, h http.Header, body []byte) Answer {
+	if err := w.ended(ctx); err != nil {
 		return w.answer(w.failed(ctx, err))
 	}
 	link, http2 := c.pool.take(t.host)
-	if http2 {
-		return c.transported(ctx, start, http.MethodPost, t, h, body, headCap)
-	}
-	for {
-		if link == nil {
-			nc, err := c.dialer.connection(ctx, t.host)
-			if err != nil {
-				return w.answer(w.failed(ctx, err))
-			}
-			if speaksHTTP2(nc) {
-				return c.handOver(ctx, start, nc, t, h, body)
-			}
-			link = newConn(nc, t.host)
-		}
-		a, keep, unsent := link.exchange(ctx, &w, t, h, body, c.maxBody)
-		if keep {
-			link.used = true
-			c.pool.put(link)
-		} else {
-			link.drop()
-		}
-		if !unsent {
+	if link != nil {
+		if a, unsent := c.over(ctx, link, w, t, h, body); !unsent {
 			return w.answer(a)
 		}
-		link = nil
 	}
+	ctx, cancel := w.bound(ctx)
+	defer cancel()
+	if http2 {
+		return c.transported(ctx, w.start, http.MethodPost, t, h, body, headCap)
+	}
+	nc, err := c.dialer.connection(ctx, t.host)
+	if err != nil {
+		return w.answer(w.failed(ctx, err))
+	}
+	if speaksHTTP2(nc) {
+		return c.handOver(ctx, w.start, nc, t, h, body)
+	}
+	a, _ := c.over(ctx, newConn(nc, t.host), w, t, h, body)
+	return w.answer(a)
+}
+
+// over makes the exchange on a connection, and keeps that for the next if it may.
+func (c *Client) over(ctx context.Context, link *conn, w *watch, t *target, h http.Header, body []byte) (a Answer, unsent bool) {
+	a, keep, unsent := link.exchange(ctx, w, t, h, body, c.maxBody)
+	if keep {
+		link.used = true
+		c.pool.put(link)
+	} else {
+		link.drop()
+	}
+	return a, unsent
 }
 
 func speaksHTTP2(nc net.Conn) bool {

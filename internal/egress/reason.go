@@ -42,10 +42,11 @@ func (w *watch) failed(ctx context.Context, err error) Answer {
 }
 
 func (w *watch) class(ctx context.Context, err error, dial *dialError, onWire bool) *Error {
+	ended := w.ended(ctx)
 	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(ended, context.DeadlineExceeded):
 		return &Error{waypost.ReasonTimeout, "the time limit passed " + w.doing()}
-	case ctx.Err() != nil:
+	case ended != nil:
 		return &Error{waypost.ReasonInternal, "the request was cancelled"}
 	case dial != nil:
 		return dial.class()

@@ -13,6 +13,7 @@ import (
 // net/http's goroutines may still report after the exchange is over.
 type watch struct {
 	start     time.Time
+	until     time.Time    // the end of the exchange at the latest; zero: only its context ends it
 	connected atomic.Int64 // nanoseconds since start; 0: not reached
 	sent      atomic.Int64
 	firstByte atomic.Int64
@@ -20,6 +21,26 @@ type watch struct {
 	// Of the connection, and told by the goroutine that makes the exchange.
 	address string
 	reused  bool
+}
+
+// bound is ctx, ended at the latest when the exchange must.
+func (w *watch) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if w.until.IsZero() {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, w.until)
+}
+
+// ended is why the exchange can't go on: its context's error, or that its time
+// is up.
+func (w *watch) ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !w.until.IsZero() && !time.Now().Before(w.until) {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // got notes that there is a connection.

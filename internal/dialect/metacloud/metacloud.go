@@ -74,9 +74,10 @@ func (Dialect) Encode(item dialect.Item) (dialect.Hook, error) {
 	if len(secrets) == 0 {
 		return dialect.Hook{}, errors.New("sign hook: the endpoint has no secret in force")
 	}
-	header := http.Header{}
-	header.Set(signatureHeader, signature.Meta(secrets[0].Reveal(), item.Event.Body))
-	return dialect.Hook{Body: item.Event.Body, Header: header}, nil
+	return dialect.Hook{
+		Body:   item.Event.Body,
+		Header: http.Header{signatureHeader: {signature.Meta(secrets[0].Reveal(), item.Event.Body)}},
+	}, nil
 }
 
 // Challenge implements dialect.Challenger: Meta's hub challenge, added to what

@@ -3,15 +3,16 @@ package standard
 import (
 	"crypto/ed25519"
 	"crypto/hkdf"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/waypost-gateway/waypost/internal/dialect"
+	"github.com/waypost-gateway/waypost/internal/signature"
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
@@ -31,11 +32,8 @@ const (
 // sign gives the headers for a body: the event's id, the time of this attempt,
 // and signatures by every secret in force, newest first.
 func sign(item dialect.Item, body []byte) (http.Header, error) {
-	header := http.Header{}
-	header.Set(headerID, item.Event.ID.String())
-	header.Set(headerTimestamp, strconv.FormatInt(item.Now.Unix(), 10))
-	content := []byte(header.Get(headerID) + "." + header.Get(headerTimestamp) + ".")
-	content = append(content, body...)
+	id, timestamp := item.Event.ID.String(), strconv.FormatInt(item.Now.Unix(), 10)
+	opening := []byte(id + "." + timestamp + ".") // of what is signed, before the body
 
 	var hmacs, ed25519s []string
 	for _, secret := range item.Endpoint.LiveSecrets(item.Now) {
@@ -43,26 +41,25 @@ func sign(item dialect.Item, body []byte) (http.Header, error) {
 		if err != nil {
 			return nil, err
 		}
-		hmacs = append(hmacs, signature(schemeHMAC, signHMAC(key, content)))
+		sum := signature.SHA256(string(key), opening, body)
+		hmacs = append(hmacs, labelled(schemeHMAC, sum[:]))
 		if item.Endpoint.OptionString(optionSignature, schemeHMAC) == schemeEd25519 {
-			ed25519s = append(ed25519s, signature(schemeEd25519, ed25519.Sign(privateKey(key), content)))
+			content := slices.Concat(opening, body)
+			ed25519s = append(ed25519s, labelled(schemeEd25519, ed25519.Sign(privateKey(key), content)))
 		}
 	}
 	if len(hmacs) == 0 {
 		return nil, errors.New("sign hook: the endpoint has no secret in force")
 	}
-	header.Set(headerSignature, strings.Join(append(hmacs, ed25519s...), " "))
-	return header, nil
+	return http.Header{
+		headerID:        {id},
+		headerTimestamp: {timestamp},
+		headerSignature: {strings.Join(append(hmacs, ed25519s...), " ")},
+	}, nil
 }
 
-func signature(scheme string, sum []byte) string {
+func labelled(scheme string, sum []byte) string {
 	return scheme + "," + base64.StdEncoding.EncodeToString(sum)
-}
-
-func signHMAC(key, content []byte) []byte {
-	mac := hmac.New(sha256.New, key)
-	mac.Write(content)
-	return mac.Sum(nil)
 }
 
 // keyOf are the bytes of a secret, which is whsec_ and their base64.

@@ -37,6 +37,27 @@ func (f *fixture) aged(id waypost.EventID, endpoints ...waypost.EndpointID) wayp
 	return f.accept(arrival)[0].Event
 }
 
+// many accepts events spread over three days, in hand for one endpoint, and has
+// those delivered that are not to stay owed.
+func (f *fixture) many(total int, owed func(i int) bool) []waypost.EventID {
+	f.tb.Helper()
+	f.prepare(0)
+	ids := make([]waypost.EventID, total)
+	batch := make([]store.Arrival, total)
+	var results []store.Result
+	for i := range batch {
+		ids[i] = f.day(i*3/total) + waypost.EventID(i)
+		batch[i] = f.arrival(inHand(f.endpoints[0])...)
+		batch[i].Event.ID = ids[i]
+		if !owed(i) {
+			results = append(results, f.delivered(waypost.DeliveryID{Event: ids[i], Endpoint: f.endpoints[0]}, 1))
+		}
+	}
+	f.accept(batch...)
+	f.settle(results...)
+	return ids
+}
+
 // day gives an id in the nth day after a fixed one ahead of all that tests make
 // otherwise: for a store that keeps days apart, those have a place of their own.
 func (f *fixture) day(n int) waypost.EventID {
@@ -335,15 +356,9 @@ func compareDeliveries(a, b waypost.DeliveryID) int {
 // pruneWhileWaking has deliveries become owed while their events are pruned. What
 // was made owed has its event and its body.
 func pruneWhileWaking(f *fixture) {
-	const total = 300
-	f.prepare(0)
+	const total = 150
 	endpoint := f.endpoints[0]
-	ids := make([]waypost.EventID, total)
-	for i := range ids {
-		ids[i] = f.day(i*3/total) + waypost.EventID(i)
-		f.aged(ids[i], endpoint)
-		f.settle(f.delivered(waypost.DeliveryID{Event: ids[i], Endpoint: endpoint}, 1))
-	}
+	ids := f.many(total, func(int) bool { return false })
 	var woken atomic.Int64
 	var group sync.WaitGroup
 	for worker := range 2 {
@@ -388,18 +403,12 @@ func pruneWhileWaking(f *fixture) {
 
 func pruneTogether(f *fixture) {
 	const total = 200
-	f.prepare(0)
-	for i := range total {
-		id := f.aged(f.day(i*3/total)+waypost.EventID(i), f.endpoints[0])
-		if i%10 != 0 {
-			f.settle(f.delivered(waypost.DeliveryID{Event: id, Endpoint: f.endpoints[0]}, 1))
-		}
-	}
+	f.many(total, func(i int) bool { return i%10 == 0 })
 	h := store.Horizons{Bodies: f.day(4), Attempts: f.day(4), Events: f.day(4)}
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
-			for range 100 {
+			for range 50 {
 				if _, err := f.store.Prune(f.ctx(), h, 16); err != nil {
 					f.tb.Error(err)
 				}
