@@ -51,7 +51,9 @@ type Node struct {
 	options Options
 	current atomic.Pointer[membership]
 	members atomic.Int64
-	ahead   atomic.Int64 // nanoseconds that the store's clock is ahead of ours
+	wall    time.Time    // our clock at the start
+	started time.Time    // the same moment by the clock that nobody sets
+	ahead   atomic.Int64 // nanoseconds that the store's clock is ahead of what ours should have come to
 }
 
 type membership struct {
@@ -76,7 +78,7 @@ func New(leases store.Nodes, options Options) *Node {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	return &Node{leases: leases, options: options}
+	return &Node{leases: leases, options: options, wall: options.Now().Round(0), started: time.Now()}
 }
 
 // ID is the node's present id, or the last one while it joins again; the store
@@ -92,10 +94,13 @@ func (n *Node) ID() waypost.NodeID {
 // succeeded once.
 func (n *Node) NextID() int64 { return n.current.Load().ids.Next() }
 
-// Now is the time that all nodes share: our clock, set right by the store's when the
-// two are more than a moment apart. What one node puts off is then due for another
-// at the same time.
-func (n *Node) Now() time.Time { return n.options.Now().Add(time.Duration(n.ahead.Load())) }
+// Now is the time that all nodes share, so that what one node puts off is due for
+// another at the same time: our clock at the start and what has passed since, set
+// right by the store's clock when the two are more than a moment apart. Setting our
+// own clock later changes nothing.
+func (n *Node) Now() time.Time { return n.unset().Add(time.Duration(n.ahead.Load())) }
+
+func (n *Node) unset() time.Time { return n.wall.Add(time.Since(n.started)) }
 
 const (
 	// apart is what the clocks may differ before it matters.
@@ -107,15 +112,14 @@ const (
 // compare sets our clock right by the store's. The reading lies somewhere between
 // question and answer, so a slow answer tells less.
 func (n *Node) compare(ctx context.Context) {
-	asked := n.options.Now()
+	asked := n.unset()
 	theirs, err := n.leases.Clock(ctx)
 	if err != nil {
 		return // the renewal says so
 	}
-	answered := n.options.Now()
-	took := answered.Sub(asked)
+	took := n.unset().Sub(asked)
 	ahead := theirs.Sub(asked.Add(took / 2))
-	if difference := (ahead - time.Duration(n.ahead.Load())).Abs(); took >= 0 && difference > apart+took {
+	if difference := (ahead - time.Duration(n.ahead.Load())).Abs(); difference > apart+took {
 		n.options.Log.Warn("this machine's clock and the database's are apart; the database's counts", "ahead", ahead.String())
 		n.ahead.Store(int64(ahead))
 	}

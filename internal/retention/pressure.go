@@ -74,14 +74,16 @@ func (k *Keeper) Gauges() Gauges {
 // look measures the room and acts on a change of level.
 func (k *Keeper) look(ctx context.Context) {
 	usage, err := k.o.Store.Usage(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !k.blind {
+			k.blind = true
 			k.o.Log.Warn("the room that the data takes can't be measured", "error", err)
 		}
 		return
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.blind = false
 	before := k.level
 	k.usage, k.level = usage, assess(&usage, k.o.DiskLimit, k.level)
 	if k.level != before {

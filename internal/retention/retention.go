@@ -59,6 +59,7 @@ type Keeper struct {
 	usage store.Usage
 	level Level
 	spent bool // all that may be forgotten was, and it did not suffice
+	blind bool // the room could not be measured the last time
 
 	// Only the round at work uses these.
 	limit int // rows a step

@@ -32,9 +32,9 @@ const (
 	daysAhead = 3
 	// lockWait is how long a lock is waited for. It is shorter than it takes the
 	// server to look for deadlocks.
-	lockWait = 250 * time.Millisecond
+	lockWait = 100 * time.Millisecond
 	// lockTries is how often, with a pause between.
-	lockTries = 8
+	lockTries = 4
 	// maxSpared is how many rows are saved from a partition that is forgotten.
 	maxSpared = 1000
 	// maxCopied is how many bodies are copied at most when all others are forgotten.
@@ -336,14 +336,16 @@ func (s *Store) whole(ctx context.Context, clock string, p partition, work func(
 	return pruned, nil
 }
 
-// hold locks a partitioned table against everything. Others queue behind a lock
-// that is waited for, so it is given up and asked for again.
-func hold(ctx context.Context, tx *sql.Tx, table partitioned) error {
+// hold locks a partition, its parent and the default partition against everything.
+// Others queue behind a lock that is waited for, so it is given up and asked for
+// again.
+func hold(ctx context.Context, tx *sql.Tx, p *partition) error {
+	lock := fmt.Sprintf(`LOCK TABLE ONLY %s, %s, %s_default IN ACCESS EXCLUSIVE MODE`, p.table.name, p.name, p.table.name)
 	for try := 1; ; try++ {
 		if _, err := tx.ExecContext(ctx, `SAVEPOINT hold`); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `LOCK TABLE ONLY `+table.name+` IN ACCESS EXCLUSIVE MODE`)
+		_, err := tx.ExecContext(ctx, lock)
 		if try == lockTries || !hasCode(err, lockTimeout) {
 			return err
 		}
@@ -424,7 +426,7 @@ func (s *Store) drop(ctx context.Context, tx *sql.Tx, p partition, count, save s
 	if err := enough(); err != nil {
 		return 0, err
 	}
-	if err := hold(ctx, tx, p.table); err != nil {
+	if err := hold(ctx, tx, &p); err != nil {
 		return 0, err
 	}
 	if err := enough(); err != nil { // what was owed meanwhile is seen now
@@ -462,7 +464,7 @@ FROM `+p.name+` e ORDER BY id`,
 		if err != nil {
 			return err
 		}
-		if err := hold(ctx, tx, p.table); err != nil {
+		if err := hold(ctx, tx, &p); err != nil {
 			return err
 		}
 		var owed bool
