@@ -81,6 +81,7 @@ type lane struct {
 	queued    bool        // for an errand
 	busy      bool        // an errand is under way
 	taking    int         // deliveries it asks for
+	page      int         // how many to ask for next; see page
 	failures  int         // errands in a row that failed
 	tableFrom time.Time   // no errand before
 

@@ -12,8 +12,13 @@ import (
 const (
 	// errandRunners is how many goroutines ask the store on behalf of lanes.
 	errandRunners = 4
-	pageSize      = 256  // deliveries taken at a time
-	dropSize      = 1000 // deliveries given up at a time
+	// A lane's pages begin small, because an endpoint that does not answer would
+	// have to give back most of a large one, and grow as they are used up. They
+	// are limited in bytes as well, by the size of what came before.
+	firstPage = 16
+	pageSize  = 256
+	pageBytes = 4 << 20
+	dropSize  = 1000 // deliveries given up at a time
 	// scanGap is the least time between two looks at Queue.Due.
 	scanGap = time.Second
 
@@ -65,7 +70,11 @@ func (t *tenure) page(l *lane) int {
 		return 0
 	}
 	granted := max(t.memory.room(), l.share-l.occupied())
-	return min(room, granted, pageSize)
+	page := l.page
+	if page == 0 {
+		page = firstPage
+	}
+	return min(room, granted, page)
 }
 
 // expired gives the id below which events have waited longer than the
@@ -190,9 +199,12 @@ func (t *tenure) errandFailed(l *lane, e errand, err error) {
 // taken puts a page into the lane's memory.
 func (t *tenure) taken(l *lane, owed []store.Owed, e errand) {
 	now := t.now()
+	bytes := 0
 	for _, o := range owed {
 		t.hold(l, o, now)
+		bytes += len(o.Event.Body)
 	}
+	l.page = nextPage(len(owed), bytes)
 	switch {
 	case len(owed) >= e.limit:
 		l.note(now, now) // there may be more
@@ -200,6 +212,12 @@ func (t *tenure) taken(l *lane, owed []store.Owed, e errand) {
 		l.blind = len(l.dues) > 0
 		t.scanner.request() // for when the next is due
 	}
+}
+
+// nextPage is how many deliveries to take after so many with so many bytes.
+func nextPage(taken, bytes int) int {
+	fit := pageBytes * max(taken, 1) / max(bytes, 1)
+	return max(1, min(max(2*taken, firstPage), pageSize, fit))
 }
 
 // scanner looks at Queue.Due: at the start, regularly, and on request.
