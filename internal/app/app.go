@@ -119,6 +119,7 @@ func (a *App) open(ctx context.Context, options Options) error {
 		Address:        c.Listen,
 		Handler:        a.handler,
 		Log:            a.log,
+		Direct:         []string{"/ingest/"},
 		TrustedProxies: c.TrustedProxies,
 		Quiet:          []string{"GET /healthz", "GET /readyz", "GET /metrics"},
 		DrainTimeout:   c.ShutdownTimeout,

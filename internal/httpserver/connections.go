@@ -24,8 +24,20 @@ type connections struct {
 
 type connection struct {
 	net.Conn
-	all  *connections
-	idle atomic.Bool
+	all   *connections
+	idle  atomic.Bool // between two requests
+	fresh atomic.Bool // ours, and nothing of its next request has come
+	early []byte      // what was read before it was handed over
+}
+
+// Read gives first what was read already.
+func (c *connection) Read(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		c.early = c.early[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
 }
 
 func newConnections(listener net.Listener, limit int) *connections {
@@ -84,8 +96,17 @@ func (c *connections) note(conn net.Conn, state http.ConnState) {
 	if !ok {
 		return
 	}
-	ours.idle.Store(state == http.StateIdle)
-	if state == http.StateIdle && c.waits.Load() {
+	if state == http.StateIdle {
+		c.rest(ours)
+	} else {
+		ours.idle.Store(false)
+	}
+}
+
+// rest notes that a connection idles.
+func (c *connections) rest(conn *connection) {
+	conn.idle.Store(true)
+	if c.waits.Load() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.change.Signal()

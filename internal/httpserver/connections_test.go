@@ -131,7 +131,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 }
 
 func (r running) connections() int {
-	all := r.listener.(*connections)
+	all := r.front.connections
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	return len(all.open)
@@ -171,7 +171,7 @@ func TestStoppingWhileFull(t *testing.T) {
 	r.raw(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-entered
 	r.raw(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-	for !r.listener.(*connections).waits.Load() {
+	for !r.front.connections.waits.Load() {
 		runtime.Gosched()
 	}
 	stopped := make(chan error, 1)

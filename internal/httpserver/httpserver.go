@@ -33,6 +33,11 @@ type Options struct {
 	Handler http.Handler
 	Log     *slog.Logger
 
+	// Direct are the beginnings of paths whose POSTs are served without net/http's
+	// server, which costs twice as much (see front). Their answers must be small,
+	// since each goes out when it is complete, and their requests' contexts do not
+	// tell when a client leaves.
+	Direct []string
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 	// Quiet are route patterns whose requests are logged at debug level only,
@@ -51,10 +56,10 @@ type Options struct {
 
 // Server listens from New on and serves while Run runs.
 type Server struct {
-	options  Options
-	listener net.Listener
-	server   *http.Server
-	quiet    map[string]bool
+	options Options
+	front   *front
+	server  *http.Server
+	quiet   map[string]bool
 }
 
 // New binds the address. The context is for that alone.
@@ -76,7 +81,8 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	connections := newConnections(listener, o.MaxConnections)
-	s := &Server{options: o, listener: connections, quiet: map[string]bool{}}
+	s := &Server{options: o, quiet: map[string]bool{}}
+	s.front = newFront(s, connections)
 	for _, pattern := range o.Quiet {
 		s.quiet[pattern] = true
 	}
@@ -102,11 +108,11 @@ func or[T comparable](value, fallback T) T {
 }
 
 // Addr is the address that was bound, host:port.
-func (s *Server) Addr() string { return s.listener.Addr().String() }
+func (s *Server) Addr() string { return s.front.Addr().String() }
 
 // Close frees the address. It is for a server that was never run; Run frees it
 // itself, and net.ErrClosed says that it did.
-func (s *Server) Close() error { return s.listener.Close() }
+func (s *Server) Close() error { return s.front.Close() }
 
 // Run serves until the context ends and then drains. It returns an error only
 // if it could not serve.
@@ -117,7 +123,8 @@ func (s *Server) Run(ctx context.Context) error {
 	s.server.BaseContext = func(net.Listener) context.Context { return base }
 
 	failed := make(chan error, 1)
-	go func() { failed <- s.server.Serve(s.listener) }()
+	s.front.serving.Go(func() { s.front.run(base) })
+	go func() { failed <- s.server.Serve(s.front) }()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve http: %w", err)
@@ -126,7 +133,8 @@ func (s *Server) Run(ctx context.Context) error {
 
 	drain, cancel := context.WithTimeout(base, s.options.DrainTimeout)
 	defer cancel()
-	if err := s.server.Shutdown(drain); err != nil {
+	s.front.drain()
+	if err := errors.Join(s.server.Shutdown(drain), s.front.finished(drain)); err != nil {
 		s.options.Log.Warn("requests cut off at shutdown", "after", s.options.DrainTimeout.String())
 		cut()
 		_ = s.server.Close()
