@@ -103,11 +103,12 @@ type path struct {
 func (s *stage) through(p path) func(context.Context) (measure, error) {
 	return func(ctx context.Context) (measure, error) {
 		events := s.options.Events
-		r := request{Do: "prepare", Events: events, First: s.take(events), Numbers: p.numbers, Batch: p.batch}
+		r := request{Do: "prepare", Events: events, Numbers: p.numbers, Batch: p.batch}
 		if p.batch > 0 {
 			r.Events = max(1, events/p.batch)
 			events = r.Events * p.batch
 		}
+		r.First = s.take(events)
 		feeder, do := p.feeder, "send"
 		if feeder == nil {
 			feeder, do = p.gateway.child, "feed"

@@ -310,13 +310,18 @@ func TestPruningOutrunsWriting(t *testing.T) {
 		"bodies": {Bodies: day},
 	} {
 		t.Run(name, func(t *testing.T) {
-			onBoth(t, func(t *testing.T, g *gateway) { outrun(t, g, clocks) })
+			onBoth(t, func(t *testing.T, g *gateway) {
+				if name == "bodies" && t.Name() != "TestPruningOutrunsWriting/bodies/sqlite" {
+					t.Skip("bodies go by the day there, whole, and not row by row")
+				}
+				outrun(t, g, clocks)
+			})
 		})
 	}
 }
 
 func outrun(t *testing.T, g *gateway, clocks retention.Clocks) {
-	const old, batch = 4800, 128
+	const old, batch = 9600, 128
 	begins := midnight()
 	body := make([]byte, 1500)
 	g.deliver(g.fill(begins, 1, old, body)...)
