@@ -69,26 +69,26 @@ func New(ctx context.Context, options Options) (*App, error) {
 
 func (a *App) open(ctx context.Context, options Options) error {
 	c := &options.Config
-	keys, err := openKeys(c)
+	ring, err := openKeys(c)
 	if err != nil {
 		return err
 	}
-	box, err := secret.NewBox(keys...)
+	box, err := secret.NewBox(ring.keys...)
 	if err != nil {
 		return err
 	}
-	linkKeys, err := deriveKeys(keys, "media links")
+	linkKeys, err := deriveKeys(ring.keys, "media links")
 	if err != nil {
 		return err
 	}
-	toldKeys, err := deriveKeys(keys, "keys that are told again")
+	toldKeys, err := deriveKeys(ring.keys, "keys that are told again")
 	if err != nil {
 		return err
 	}
 	if a.store, err = openStore(ctx, c, box, a.log); err != nil {
 		return err
 	}
-	if err := checkKey(ctx, a.store, box); err != nil {
+	if err := checkKey(ctx, a.store, box, ring); err != nil {
 		return err
 	}
 	a.retention = openRetention(c, a.store, a.log)

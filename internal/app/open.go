@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
@@ -28,22 +29,46 @@ import (
 
 // openKeys gives the keys that secrets are sealed with, the present one first:
 // the configured ones, or the one in the data directory, made on first start.
-func openKeys(c *config.Config) ([]secret.Key, error) {
+func openKeys(c *config.Config) (keyring, error) {
 	if c.SecretKey != "" {
 		keys, err := secret.ParseKeys(c.SecretKey.Reveal())
 		if err != nil {
-			return nil, fmt.Errorf("WAYPOST_SECRET_KEY: %w", err)
+			return keyring{}, fmt.Errorf("WAYPOST_SECRET_KEY: %w", err)
 		}
-		return keys, nil
+		return keyring{keys: keys}, nil
 	}
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
-		return nil, fmt.Errorf("make data directory: %w", err)
+		return keyring{}, fmt.Errorf("make data directory: %w", err)
 	}
-	key, err := secret.LoadOrMakeKey(filepath.Join(c.Data, "secret.key"))
+	file := filepath.Join(c.Data, "secret.key")
+	_, err := os.Stat(file)
+	missing := errors.Is(err, fs.ErrNotExist)
+	key, err := secret.LoadOrMakeKey(file)
 	if err != nil {
-		return nil, err
+		return keyring{}, err
 	}
-	return []secret.Key{key}, nil
+	return keyring{keys: []secret.Key{key}, file: file, made: missing}, nil
+}
+
+// keyring is the keys and where they come from.
+type keyring struct {
+	keys []secret.Key
+	file string // empty: from WAYPOST_SECRET_KEY
+	made bool   // the file was made just now
+}
+
+// wrong says that the keys are not the database's. A key that was made for nothing
+// is not left behind, where it would be taken for the right one.
+func (k keyring) wrong(err error) error {
+	switch {
+	case k.made:
+		return errors.Join(fmt.Errorf("this database was written with a secret key that is not here: "+
+			"WAYPOST_SECRET_KEY is not set and there is no %s; give it the key that the other nodes have, or that was kept with the backup", k.file),
+			os.Remove(k.file))
+	case k.file != "":
+		return fmt.Errorf("%s is not the key that this database was written with; all nodes need the same: %w", k.file, err)
+	}
+	return fmt.Errorf("WAYPOST_SECRET_KEY is not the key that this database was written with; all nodes need the same: %w", err)
 }
 
 // deriveKeys makes of each key another for one purpose, so that no key has two.
@@ -92,7 +117,7 @@ const keyCheck = "key_check"
 
 // checkKey refuses a key that can't open what is in the store, before anything is
 // written with it: other nodes would not be able to read that.
-func checkKey(ctx context.Context, s store.Settings, box *secret.Box) error {
+func checkKey(ctx context.Context, s store.Settings, box *secret.Box, ring keyring) error {
 	kept, err := s.Value(ctx, keyCheck)
 	if err != nil {
 		return err
@@ -103,7 +128,7 @@ func checkKey(ctx context.Context, s store.Settings, box *secret.Box) error {
 			_, err = box.Open(sealed, keyCheck)
 		}
 		if err != nil {
-			return fmt.Errorf("WAYPOST_SECRET_KEY is not the key that this database was written with; all nodes need the same: %w", err)
+			return ring.wrong(err)
 		}
 		return nil
 	}

@@ -111,3 +111,34 @@ func TestAnotherKeyWritesNothing(t *testing.T) {
 		apptest.Restart(t, right)
 	})
 }
+
+// TestNoKeyIsMadeForADatabaseThatHasOne: a key made for nothing was left behind and
+// taken for the right one.
+func TestNoKeyIsMadeForADatabaseThatHasOne(t *testing.T) {
+	t.Parallel()
+	c := config.Default()
+	c.Listen, c.Data = "127.0.0.1:0", t.TempDir()
+	first, err := open(t, c, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(c.Data, "secret.key")
+	if err := os.Rename(key, key+".kept"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, c, io.Discard); err == nil || !strings.Contains(err.Error(), "there is no "+key) {
+		t.Errorf("without its key: %v; want an error that names the file", err)
+	}
+	if _, err := os.Stat(key); !os.IsNotExist(err) {
+		t.Errorf("a key was left behind: %v", err)
+	}
+	if err := os.Rename(key+".kept", key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, c, io.Discard); err != nil {
+		t.Errorf("with its key again: %v", err)
+	}
+}

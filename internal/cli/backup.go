@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -41,6 +42,11 @@ func (c *backupCommand) Run(s *session) error {
 		return fmt.Errorf("back up: %w", err)
 	}
 	key := secretKeyPlace(&c.Config)
+	where := "it is in " + key
+	if _, err := os.Stat(key); err != nil && c.SecretKey == "" {
+		where = "and it was not found here: WAYPOST_SECRET_KEY is not set, and there is no " + key + "; the gateway has it"
+		key = ""
+	}
 	if c.JSON {
 		return json.NewEncoder(s.stdout).Encode(struct {
 			backup.Summary
@@ -49,11 +55,11 @@ func (c *backupCommand) Run(s *session) error {
 	}
 	fmt.Fprintf(s.stdout, "%s holds %s, everything up to %s (%d bytes).\n",
 		summary.File, contents(summary), moment(summary), summary.Bytes)
-	fmt.Fprintf(s.stdout, "The secret key is not in it: it is in %s. Keep a copy of it in another place; without it this backup can't be used.\n", key)
+	fmt.Fprintf(s.stdout, "The secret key is not in it: %s. Keep a copy of it in another place; without it this backup can't be used.\n", where)
 	return nil
 }
 
-// secretKeyPlace says where serve finds the key.
+// secretKeyPlace says where serve looks for the key.
 func secretKeyPlace(c *config.Config) string {
 	if c.SecretKey != "" {
 		return "WAYPOST_SECRET_KEY"

@@ -10,46 +10,73 @@ import (
 
 // flight is one delivery being attempted.
 type flight struct {
+	lane    *lane
 	job     *job
 	class   class // the slot it has
 	probe   bool
 	started time.Time // by the wall clock
-	ager    *time.Timer
-	landed  bool
+	since   time.Time // by a clock that nobody sets
+
+	older, newer *flight // among the young
+}
+
+// young are the flights in the fast class, in the order in which they began. One
+// timer serves for all of them.
+type young struct {
+	oldest, newest *flight
+	timer          *time.Timer
+	set            bool // the timer is, for the oldest or before
+}
+
+func (y *young) add(f *flight) {
+	if f.older = y.newest; f.older != nil {
+		f.older.newer = f
+	} else {
+		y.oldest = f
+	}
+	y.newest = f
+}
+
+func (y *young) remove(f *flight) {
+	if f.older != nil {
+		f.older.newer = f.newer
+	} else {
+		y.oldest = f.newer
+	}
+	if f.newer != nil {
+		f.newer.older = f.older
+	} else {
+		y.newest = f.older
+	}
+	f.older, f.newer = nil, nil
 }
 
 // pump starts what the lane may have in flight.
 func (t *tenure) pump(l *lane, now time.Time) {
 	for f := t.begin(l, now); f != nil; f = t.begin(l, now) {
-		t.launch(sortie{l, f})
+		t.launch(f)
 	}
 }
 
-// sortie is a flight and the lane it is made for.
-type sortie struct {
-	lane   *lane
-	flight *flight
-}
-
-// maxIdle bounds the workers that wait for a sortie.
+// maxIdle bounds the workers that wait for a flight.
 const maxIdle = 64
 
-// launch gives the sortie to a worker that waits for one, whose stack has grown
+// launch gives the flight to a worker that waits for one, whose stack has grown
 // already, or else to a new one.
-func (t *tenure) launch(s sortie) {
+func (t *tenure) launch(f *flight) {
 	select {
-	case t.sorties <- s:
+	case t.launches <- f:
 	default:
-		t.workers.Go(func() { t.work(s) })
+		t.workers.Go(func() { t.work(f) })
 	}
 }
 
-// work makes sorties until there are none and enough other workers wait.
-func (t *tenure) work(s sortie) {
+// work makes flights until there are none and enough other workers wait.
+func (t *tenure) work(f *flight) {
 	for more := true; more; {
-		t.fly(s.lane, s.flight)
+		t.fly(f)
 		if more = t.idle.Add(1) <= maxIdle; more {
-			s, more = <-t.sorties // closed at the end of the tenure
+			f, more = <-t.launches // closed at the end of the tenure
 		}
 		t.idle.Add(-1)
 	}
@@ -78,9 +105,10 @@ func (t *tenure) begin(l *lane, now time.Time) *flight {
 	}
 	t.slots.used[c]++
 	l.ramp.started(now, l.share, l.limit)
-	f := &flight{job: l.ready.pop(), class: c, probe: l.gate == probing, started: t.config.Now()}
+	f := &flight{lane: l, job: l.ready.pop(), class: c, probe: l.gate == probing, started: t.config.Now(), since: time.Now()}
 	if c == fast {
-		f.ager = time.AfterFunc(t.config.Limits.SlowAfter, func() { t.age(l, f) })
+		t.young.add(f)
+		t.watchYoung()
 	}
 	l.flights = append(l.flights, f)
 	return f
@@ -97,7 +125,7 @@ func (t *tenure) serve() {
 			l, now := queue.pop(), t.now()
 			l.waiting = false
 			if f := t.begin(l, now); f != nil {
-				t.launch(sortie{l, f})
+				t.launch(f)
 				if l.ready.len() > 0 {
 					t.slots.enqueue(c, l)
 				}
@@ -107,14 +135,37 @@ func (t *tenure) serve() {
 	}
 }
 
-// age moves a request that takes long, and with it its lane, out of the way of
-// those that do not.
-func (t *tenure) age(l *lane, f *flight) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if f.landed || t.ended() {
+// watchYoung sets the timer for when the oldest of the young flights is young no
+// more, if it is not set.
+func (t *tenure) watchYoung() {
+	y := &t.young
+	if y.set || y.oldest == nil || t.ended() {
 		return
 	}
+	y.set = true
+	left := t.config.Limits.SlowAfter - time.Since(y.oldest.since)
+	if y.timer == nil {
+		y.timer = time.AfterFunc(left, t.ageYoung)
+	} else {
+		y.timer.Reset(left)
+	}
+}
+
+func (t *tenure) ageYoung() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.young.set = false
+	for f := t.young.oldest; f != nil && time.Since(f.since) >= t.config.Limits.SlowAfter && !t.ended(); f = t.young.oldest {
+		t.age(f)
+	}
+	t.watchYoung()
+}
+
+// age moves a request that takes long, and with it its lane, out of the way of
+// those that do not.
+func (t *tenure) age(f *flight) {
+	l := f.lane
+	t.young.remove(f)
 	f.class = slow
 	t.slots.used[fast]--
 	t.slots.used[slow]++
@@ -124,19 +175,19 @@ func (t *tenure) age(l *lane, f *flight) {
 }
 
 // fly attempts a delivery, and then others of the same lane while there are any.
-func (t *tenure) fly(l *lane, f *flight) {
+func (t *tenure) fly(f *flight) {
 	for f != nil {
-		f = t.land(l, f, t.try(f))
+		f = t.land(f, t.try(f))
 	}
 }
 
 // land books what came of a flight and gives the next one, if there is any.
-func (t *tenure) land(l *lane, f *flight, y try) *flight {
+func (t *tenure) land(f *flight, y try) *flight {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f.landed = true
-	if f.ager != nil {
-		f.ager.Stop()
+	l := f.lane
+	if f.class == fast {
+		t.young.remove(f)
 	}
 	l.flights = slices.DeleteFunc(l.flights, func(other *flight) bool { return other == f })
 	t.slots.used[f.class]--
@@ -156,6 +207,7 @@ func (t *tenure) land(l *lane, f *flight, y try) *flight {
 		l.ready.push(f.job) // turn does with it what the gate says
 	default:
 		if y.attempt != nil {
+			l.took += (y.attempt.Duration - l.took) / 8
 			t.learn(l, f, &y, now)
 		}
 		t.book(l, f.job, &y, now)

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -10,6 +11,9 @@ import (
 )
 
 const (
+	// aheadShared is how much work of an endpoint that several nodes share one of
+	// them has in memory. A little more than 4 s in nanoseconds.
+	aheadShared = 1 << 32
 	// maxDues bounds the due times a lane remembers; Queue.Due knows the rest.
 	maxDues = 64
 	// slowDepth is how many times InFlight a slow lane keeps in memory: more
@@ -86,7 +90,8 @@ type lane struct {
 	tableFrom time.Time   // no errand before
 
 	slow    bool
-	quick   int // quick answers in a row of a slow lane
+	quick   int           // quick answers in a row of a slow lane
+	took    time.Duration // a request, about
 	used    time.Time
 	breaker breaker
 	own     *ownState
@@ -350,9 +355,20 @@ func (t *tenure) depth(l *lane) int {
 	case l.ramp.on():
 		return min(max(few, l.ramp.ahead(&t.config.Limits, l.share, l.limit)), t.config.Limits.LaneMemory)
 	case l.share < l.limit:
-		return max(few, t.config.Limits.LaneMemory*l.share/l.limit)
+		// What lies here nobody else can send, so no more than is soon gone: when
+		// a node joins or the limit is raised, the rest is for the others.
+		return max(few, min(t.config.Limits.LaneMemory*l.share/l.limit, l.share*l.soon()))
 	}
 	return t.config.Limits.LaneMemory
+}
+
+// soon is how many requests one after the other take about aheadShared. It moves
+// in large steps, so that a little more or less time changes nothing.
+func (l *lane) soon() int {
+	if l.took <= 0 {
+		return math.MaxInt32
+	}
+	return int(aheadShared >> bits.Len64(uint64(l.took)))
 }
 
 // shed hands back what waits in memory beyond keep, the newest first.

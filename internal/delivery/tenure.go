@@ -30,7 +30,7 @@ type tenure struct {
 	loseLease sync.Once
 	drained   chan struct{} // closed when nothing is left in hand while draining
 	workers   sync.WaitGroup
-	sorties   chan sortie // for workers that wait
+	launches  chan *flight // for workers that wait
 	idle      atomic.Int32
 
 	scanner scanner
@@ -43,6 +43,7 @@ type tenure struct {
 	lanes     map[waypost.EndpointID]*lane
 	heldIdle  map[waypost.EndpointID]bool // endpoints without a lane that were held when last looked at
 	slots     slots
+	young     young
 	memory    memory
 	errands   fifo[*lane]
 	errand    *sync.Cond // an errand was queued, or there will be none
@@ -72,7 +73,7 @@ func newTenure(c *Config, clock *clock, node waypost.NodeID, carried *[]store.Re
 		skipped:   map[waypost.EndpointID]waypost.EventID{},
 		leaseLost: make(chan struct{}),
 		drained:   make(chan struct{}),
-		sorties:   make(chan sortie),
+		launches:  make(chan *flight),
 		lanes:     map[waypost.EndpointID]*lane{},
 		heldIdle:  map[waypost.EndpointID]bool{},
 		slots:     slots{limit: [2]int{c.Limits.FastSlots, c.Limits.SlowSlots}},
@@ -240,8 +241,11 @@ func (t *tenure) stop() {
 	for _, l := range t.lanes {
 		l.disarm()
 	}
+	if t.young.timer != nil {
+		t.young.timer.Stop()
+	}
 	t.errand.Broadcast()
-	close(t.sorties) // nothing is launched any more
+	close(t.launches) // nothing is launched any more
 	t.mu.Unlock()
 	t.cutAttempts()
 	t.cutTable()

@@ -45,14 +45,18 @@ func answer(t *testing.T, from *bufio.Reader) answered {
 func TestAnAnswerBeforeTheBodyArrives(t *testing.T) {
 	t.Parallel()
 	const size = 6 << 20
-	for name, head := range map[string]string{
-		"with its length": fmt.Sprintf("Content-Length: %d\r\n\r\n", size),
-		"in one chunk":    fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n", size),
+	for name, tt := range map[string]struct {
+		head   string
+		direct []string
+	}{
+		"with its length": {fmt.Sprintf("Content-Length: %d\r\n\r\n", size), nil},
+		"in one chunk":    {fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n", size), nil},
+		"direct":          {fmt.Sprintf("Content-Length: %d\r\n\r\n", size), everything},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := start(t, Options{Handler: refuse})
-			conn := r.raw(t, "POST / HTTP/1.1\r\nHost: x\r\n"+head)
+			r := start(t, Options{Handler: refuse, Direct: tt.direct})
+			conn := r.raw(t, "POST / HTTP/1.1\r\nHost: x\r\n"+tt.head)
 			if _, err := io.WriteString(conn, strings.Repeat("x", size)+"\r\n0\r\n\r\n"); err != nil {
 				t.Fatalf("the body was not taken: %v", err)
 			}
@@ -69,18 +73,20 @@ func TestAnAnswerBeforeTheBodyArrives(t *testing.T) {
 
 func TestASmallBodyUnreadKeepsTheConnection(t *testing.T) {
 	t.Parallel()
-	r := start(t, Options{Handler: refuse})
-	const request = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
-	conn := r.raw(t, request)
-	from := bufio.NewReader(conn)
-	for range 2 {
-		if got, want := answer(t, from), (answered{503, "later", false}); got != want {
-			t.Fatalf("got %+v, want %+v", got, want)
+	bothWays(t, func(t *testing.T, direct []string) {
+		r := start(t, Options{Handler: refuse, Direct: direct})
+		const request = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+		conn := r.raw(t, request)
+		from := bufio.NewReader(conn)
+		for range 2 {
+			if got, want := answer(t, from), (answered{503, "later", false}); got != want {
+				t.Fatalf("got %+v, want %+v", got, want)
+			}
+			if _, err := io.WriteString(conn, request); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if _, err := io.WriteString(conn, request); err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 }
 
 // TestABodyThatNobodyWantsIsNotWaitedFor has clients that never send it.
@@ -89,13 +95,15 @@ func TestABodyThatNobodyWantsIsNotWaitedFor(t *testing.T) {
 	for name, tt := range map[string]struct {
 		header string
 		linger time.Duration
+		direct []string
 	}{
-		"a client that stops":                {"", 50 * time.Millisecond},
-		"a client that waits for a go-ahead": {"Expect: 100-continue\r\n", time.Hour},
+		"a client that stops":                {"", 50 * time.Millisecond, nil},
+		"a client that stops, direct":        {"", 50 * time.Millisecond, everything},
+		"a client that waits for a go-ahead": {"Expect: 100-continue\r\n", time.Hour, everything},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := start(t, Options{Handler: refuse, LingerTimeout: tt.linger})
+			r := start(t, Options{Handler: refuse, LingerTimeout: tt.linger, Direct: tt.direct})
 			conn := r.raw(t, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n"+tt.header+"\r\n")
 			from := bufio.NewReader(conn)
 			if got, want := answer(t, from), (answered{503, "later", true}); got != want {
@@ -110,24 +118,26 @@ func TestABodyThatNobodyWantsIsNotWaitedFor(t *testing.T) {
 
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	t.Parallel()
-	r := start(t, Options{MaxConnections: 2, Handler: refuse})
-	closed := make(chan error, 4)
-	for range 4 {
-		from := bufio.NewReader(r.raw(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
-		answer(t, from)
-		go func() {
-			_, err := from.ReadByte()
-			closed <- err
-		}()
-	}
-	for range 2 {
-		if err := <-closed; !errors.Is(err, io.EOF) {
-			t.Errorf("an idle connection ended with %v", err)
+	bothWays(t, func(t *testing.T, direct []string) {
+		r := start(t, Options{MaxConnections: 2, Handler: refuse, Direct: direct})
+		closed := make(chan error, 4)
+		for range 4 {
+			from := bufio.NewReader(r.raw(t, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"))
+			answer(t, from)
+			go func() {
+				_, err := from.ReadByte()
+				closed <- err
+			}()
 		}
-	}
-	if n := r.connections(); n != 2 {
-		t.Errorf("%d connections are open", n)
-	}
+		for range 2 {
+			if err := <-closed; !errors.Is(err, io.EOF) {
+				t.Errorf("an idle connection ended with %v", err)
+			}
+		}
+		if n := r.connections(); n != 2 {
+			t.Errorf("%d connections are open", n)
+		}
+	})
 }
 
 func (r running) connections() int {
@@ -171,7 +181,7 @@ func TestStoppingWhileFull(t *testing.T) {
 	r.raw(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-entered
 	r.raw(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-	for !r.front.connections.waits.Load() {
+	for !r.front.waits.Load() {
 		runtime.Gosched()
 	}
 	stopped := make(chan error, 1)

@@ -121,7 +121,7 @@ func (f *front) each(which func(*connection) bool) {
 func (f *front) serve(ctx context.Context, c *connection) {
 	d := directs.Get().(*direct)
 	defer directs.Put(d)
-	d.begin(f, c, ctx)
+	d.begin(ctx, f, c)
 	defer d.end()
 	if d.serve() {
 		c.fresh.Store(false)
@@ -157,7 +157,7 @@ type direct struct {
 
 var directs = sync.Pool{New: func() any { return new(direct) }}
 
-func (d *direct) begin(f *front, c *connection, ctx context.Context) {
+func (d *direct) begin(ctx context.Context, f *front, c *connection) {
 	d.front, d.conn = f, c
 	d.limit = min(bufferSize, f.server.options.MaxHeaderBytes)
 	d.template = (&http.Request{
@@ -355,12 +355,11 @@ func (*arriving) Close() error { return nil }
 
 // pass passes over a little that nobody has read; false: it is more, or breaks off.
 func (b *arriving) pass() bool {
-	if b.left > passedOver {
-		return false
+	if b.left == 0 || b.left > passedOver {
+		return b.left == 0
 	}
-	var sink [4 << 10]byte
-	for b.left > 0 {
-		if _, err := b.read(sink[:]); err != nil && b.left > 0 {
+	for sink := make([]byte, 4<<10); b.left > 0; {
+		if _, err := b.read(sink); err != nil && b.left > 0 {
 			return false
 		}
 	}

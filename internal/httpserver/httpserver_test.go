@@ -1,9 +1,11 @@
 package httpserver
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -120,15 +122,20 @@ func TestPanicCostsOneRequest(t *testing.T) {
 
 func TestRequestsUnderWayFinish(t *testing.T) {
 	t.Parallel()
+	bothWays(t, testRequestsUnderWay)
+}
+
+func testRequestsUnderWay(t *testing.T, direct []string) {
 	entered, release := make(chan struct{}), make(chan struct{})
-	r := start(t, Options{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	r := start(t, Options{Direct: direct, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(entered)
 		<-release
 		io.WriteString(w, "done")
 	})})
+	idle := bufio.NewReader(r.raw(t, ""))
 	answered := make(chan string, 1)
 	go func() {
-		response, err := http.Get("http://" + r.Addr() + "/")
+		response, err := http.Post("http://"+r.Addr()+"/", "", nil)
 		if err != nil {
 			answered <- err.Error()
 			return
@@ -148,6 +155,11 @@ func TestRequestsUnderWayFinish(t *testing.T) {
 		}
 		_ = conn.Close()
 	}
+	if direct != nil { // net/http waits for a first request for 5 seconds
+		if _, err := idle.ReadByte(); !errors.Is(err, io.EOF) {
+			t.Errorf("a connection on which nothing came ended with %v", err)
+		}
+	}
 	close(release)
 	if got := <-answered; got != "done" {
 		t.Errorf("the request under way got %q", got)
@@ -159,20 +171,18 @@ func TestRequestsUnderWayFinish(t *testing.T) {
 
 func TestDrainIsBounded(t *testing.T) {
 	t.Parallel()
-	entered := make(chan struct{})
-	r := start(t, Options{DrainTimeout: 50 * time.Millisecond, Handler: http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
-		close(entered)
-		<-request.Context().Done()
-	})})
-	go func() {
-		if response, err := http.Get("http://" + r.Addr() + "/"); err == nil {
-			response.Body.Close()
+	bothWays(t, func(t *testing.T, direct []string) {
+		entered := make(chan struct{})
+		r := start(t, Options{DrainTimeout: 50 * time.Millisecond, Direct: direct, Handler: http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
+			close(entered)
+			<-request.Context().Done()
+		})})
+		r.raw(t, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+		<-entered
+		if err := r.stop(); err != nil {
+			t.Error(err)
 		}
-	}()
-	<-entered
-	if err := r.stop(); err != nil {
-		t.Error(err)
-	}
+	})
 }
 
 func TestAddressInUseSaysWhich(t *testing.T) {

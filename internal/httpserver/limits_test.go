@@ -33,35 +33,40 @@ func (r running) raw(t *testing.T, text string) net.Conn {
 
 func TestASlowHeaderIsCutOff(t *testing.T) {
 	t.Parallel()
-	r := start(t, Options{HeaderTimeout: 50 * time.Millisecond, Handler: http.NotFoundHandler()})
-	conn := r.raw(t, "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-	if _, err := io.Copy(io.Discard, conn); err != nil {
-		t.Errorf("the connection was not closed: %v", err)
+	r := start(t, Options{HeaderTimeout: 50 * time.Millisecond, Handler: http.NotFoundHandler(), Direct: everything})
+	for _, head := range []string{"", "P", "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", "POST / HTTP/1.1\r\nHost: x\r\nX-Slow: "} {
+		if _, err := io.Copy(io.Discard, r.raw(t, head)); err != nil {
+			t.Errorf("after %q the connection was not closed: %v", head, err)
+		}
 	}
 }
 
 func TestALargeHeaderIsRefused(t *testing.T) {
 	t.Parallel()
-	r := start(t, Options{MaxHeaderBytes: 1 << 10, Handler: http.NotFoundHandler()})
-	conn := r.raw(t, "GET / HTTP/1.1\r\nHost: x\r\nX-Large: "+strings.Repeat("x", 16<<10)+"\r\n\r\n")
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil || response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
-		t.Fatalf("got %v, %v", response, err)
+	r := start(t, Options{MaxHeaderBytes: 1 << 10, Handler: http.NotFoundHandler(), Direct: everything})
+	for _, method := range []string{"GET", "POST"} {
+		conn := r.raw(t, method+" / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nX-Large: "+strings.Repeat("x", 16<<10)+"\r\n\r\n")
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Fatalf("got %v, %v", response, err)
+		}
+		response.Body.Close()
 	}
-	response.Body.Close()
 }
 
 func TestASlowBodyEndsInAnError(t *testing.T) {
 	t.Parallel()
-	failed := make(chan error, 1)
-	r := start(t, Options{BodyTimeout: 50 * time.Millisecond, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		_, err := io.ReadAll(r.Body)
-		failed <- err
-	})})
-	r.raw(t, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
-	if err := <-failed; err == nil {
-		t.Error("the body came to an end")
-	}
+	bothWays(t, func(t *testing.T, direct []string) {
+		failed := make(chan error, 1)
+		r := start(t, Options{BodyTimeout: 50 * time.Millisecond, Direct: direct, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, err := io.ReadAll(r.Body)
+			failed <- err
+		})})
+		r.raw(t, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+		if err := <-failed; err == nil {
+			t.Error("the body came to an end")
+		}
+	})
 }
 
 // TestASlowAnswerIsNotCutOff waits, after the body, for longer than a body may

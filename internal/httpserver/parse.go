@@ -35,7 +35,7 @@ func parse(head string, template *http.Request) (r *http.Request, length int64) 
 		values[i] = textproto.TrimString(value)
 		former, repeated := header[name]
 		switch name {
-		case "Transfer-Encoding", "Trailer", "Expect", "Upgrade":
+		case "Transfer-Encoding", "Trailer", "Expect", "Upgrade", "Pragma":
 			return nil, 0
 		case "Connection":
 			if !strings.EqualFold(values[i], "keep-alive") {
@@ -54,7 +54,7 @@ func parse(head string, template *http.Request) (r *http.Request, length int64) 
 		lines = after
 	}
 	host, lengths := header["Host"], header["Content-Length"]
-	if len(host) == 0 || len(lengths) == 0 || !isHost(host[0]) || !isNumber(lengths[0]) {
+	if lines != "" || len(host) == 0 || len(lengths) == 0 || !isHost(host[0]) || !isNumber(lengths[0]) {
 		return nil, 0
 	}
 	length, err = strconv.ParseInt(lengths[0], 10, 64)

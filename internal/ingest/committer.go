@@ -96,12 +96,16 @@ func (c *Committer) Commit(ctx context.Context, arrivals []store.Arrival) ([]sto
 	for i := range arrivals {
 		s.bytes += len(arrivals[i].Event.Body)
 	}
-	select {
+	select { // on its own this costs a tenth of the one below
 	case c.queue <- s:
-	case <-c.done:
-		return nil, errClosed
-	case <-ctx.Done():
-		return nil, &waypost.Error{Kind: waypost.KindUnavailable, Message: "gave up waiting", Err: ctx.Err()}
+	default:
+		select {
+		case c.queue <- s:
+		case <-c.done:
+			return nil, errClosed
+		case <-ctx.Done():
+			return nil, &waypost.Error{Kind: waypost.KindUnavailable, Message: "gave up waiting", Err: ctx.Err()}
+		}
 	}
 	select {
 	case <-s.ready:

@@ -49,7 +49,7 @@ func (in *Ingest) verifyMeta(w http.ResponseWriter, r *http.Request) {
 	case !safeChallenge.MatchString(challenge):
 		in.reject(w, source.Kind, ResultMalformed, http.StatusBadRequest, "hub.challenge is missing or holds unexpected characters")
 	default:
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header()["Content-Type"] = plainText
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		io.WriteString(w, challenge)
 	}
@@ -93,9 +93,15 @@ func (in *Ingest) take(w http.ResponseWriter, r *http.Request, source *waypost.S
 		return
 	}
 	in.observer.Ingested(source.Kind, ResultAccepted)
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	io.WriteString(w, "ok\n")
+	w.Header()["Content-Type"] = plainText
+	w.Write(okAnswer)
 }
+
+// What most requests are answered with, made once.
+var (
+	plainText = []string{"text/plain; charset=utf-8"}
+	okAnswer  = []byte("ok\n")
+)
 
 // source finds the source named in the path, or answers 404.
 func (in *Ingest) source(w http.ResponseWriter, r *http.Request, kind waypost.SourceKind) *waypost.Source {

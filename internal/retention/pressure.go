@@ -182,6 +182,6 @@ func (k *Keeper) exhausted() {
 	defer k.mu.Unlock()
 	if !k.spent {
 		k.spent = true
-		k.o.Log.Warn("all that is settled was forgotten, and room for data is still short", "advice", advice)
+		k.o.Log.Warn("all that is settled and older than ten minutes was forgotten, and room for data is still short", "advice", advice)
 	}
 }

@@ -45,7 +45,16 @@ const maxConns = 8
 // sessionSetup bounds how long a node that vanished or is frozen can hold its locks,
 // to less than a lease; and it has commits on the server's disk when they return,
 // whatever the server's default.
-const sessionSetup = `SET idle_in_transaction_session_timeout TO '3s'; SET synchronous_commit TO on`
+//
+// And it has everything found through indexes, a few rows at a time. Tables that
+// fill and empty all day look small whenever the server plans a statement, so it
+// would rather read them from end to end, and it keeps its plans.
+const sessionSetup = `
+SET idle_in_transaction_session_timeout TO '3s';
+SET synchronous_commit TO on;
+SET enable_seqscan TO off;
+SET enable_hashjoin TO off;
+SET enable_mergejoin TO off`
 
 // Options say where the store is and what it works with.
 type Options struct {
@@ -111,8 +120,20 @@ func (s *Store) open(ctx context.Context, o Options) error {
 		},
 		Write: s.db, Read: s.db, Sealer: o.Sealer, Now: o.Now,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return s.Update(ctx, "take over dedupe keys", func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, mergeKeys)
+		return err
+	})
 }
+
+// mergeKeys takes over the dedupe keys that a backup of a SQLite database left on
+// their way.
+const mergeKeys = `
+WITH recent AS (DELETE FROM dedupe_recent RETURNING key, event_id)
+INSERT INTO dedupe (key, event_id) SELECT key, event_id FROM recent ORDER BY key ON CONFLICT (key) DO NOTHING`
 
 func parseURL(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)

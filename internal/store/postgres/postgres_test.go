@@ -10,12 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/waypost-gateway/waypost/internal/store"
 	"github.com/waypost-gateway/waypost/internal/store/pgtest"
 	"github.com/waypost-gateway/waypost/internal/store/postgres"
 	"github.com/waypost-gateway/waypost/internal/store/storetest"
+	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -61,6 +63,35 @@ func TestStore(t *testing.T) {
 
 func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, open) }
 
+// TestKeysOfAnotherKind opens a database that was restored from a backup of a
+// SQLite one, which may hold dedupe keys on their way.
+func TestKeysOfAnotherKind(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	if err := openURL(t, url).Close(); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, url, `INSERT INTO dedupe VALUES ('both', 5)`)
+	exec(t, url, `INSERT INTO dedupe_recent VALUES ('both', 5), ('recent', 7)`)
+	s := openURL(t, url)
+	node, _, _, err := s.Join(t.Context(), time.Hour, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, event := range map[string]waypost.EventID{"both": 5, "recent": 7} {
+		receipts, err := s.Accept(t.Context(), node, []store.Arrival{{Event: waypost.Event{ID: 9}, DedupeKey: []byte(key)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]store.Receipt{{Event: event, Duplicate: true}}, receipts); diff != "" {
+			t.Errorf("receipts (-want +got):\n%s", diff)
+		}
+	}
+	if left := query(t, url, `SELECT count(*)::text FROM dedupe_recent`)[0]; left != "0" {
+		t.Errorf("%s keys are still on their way", left)
+	}
+}
+
 // TestReleasedMigrations holds what every installation has already run. A new
 // migration gets a line of its own; an old one never changes.
 func TestReleasedMigrations(t *testing.T) {
@@ -69,6 +100,7 @@ func TestReleasedMigrations(t *testing.T) {
 		"00001_init.sql":      "dd3baba7cc029d6ca920200502865d5331d178bfca49e6a8babb2767baa944ba",
 		"00002_cluster.sql":   "b781cb07b0552d9127d554f89dda7c96626ee89f9217df9a3978f41d80f02a3f",
 		"00003_retention.sql": "4c11720a15af86970ca71243d80256f515a8890774a4a5f242dcdc06546e4bb9",
+		"00004_keys.sql":      "502838c0428dba73ef3efd39a6eeb7ec7f4e935b94fb894a955c05c8b5318665",
 	}
 	files := os.DirFS("migrations")
 	names, err := fs.Glob(files, "*.sql")

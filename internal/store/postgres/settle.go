@@ -39,8 +39,9 @@ RETURNING d.event_id, d.endpoint_id, d.attempts`
 	attemptsQuery = `
 INSERT INTO attempts (event_id, endpoint_id, n, at, duration, status, outcome, reason, detail)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-	$7::text[], $8::text[], $9::bytea[])
-ON CONFLICT DO NOTHING`
+	$7::text[], $8::text[], $9::bytea[])`
+
+	newAttemptsQuery = attemptsQuery + ` ON CONFLICT DO NOTHING`
 
 	exhaustQuery = `
 INSERT INTO exhausted (event_id, endpoint_id, at, reason, attempts)
@@ -48,10 +49,12 @@ SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::b
 ON CONFLICT (endpoint_id, event_id)
 DO UPDATE SET at = excluded.at, reason = excluded.reason, attempts = excluded.attempts`
 
+	// Mostly nothing waits anywhere, which costs one look.
 	releaseQuery = `
 UPDATE deliveries d SET after_endpoint = 0, due = r.at
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS r (event_id, endpoint_id, at)
 WHERE d.event_id = r.event_id AND d.after_endpoint = r.endpoint_id
+	AND EXISTS (SELECT FROM deliveries WHERE after_endpoint <> 0)
 RETURNING d.endpoint_id`
 
 	// failWaitingQuery gives up what waits for what was given up, and what waits
@@ -76,8 +79,19 @@ DO UPDATE SET at = excluded.at, reason = excluded.reason, attempts = excluded.at
 )
 
 // Settle implements store.Queue. What it writes may be lost when the server
-// crashes: the delivery is then repeated.
+// crashes: the delivery is then repeated. Hardly ever is an attempt on record
+// already, so it first takes for granted that none is, which costs the server half
+// the looks into the index.
 func (s *Store) Settle(ctx context.Context, node waypost.NodeID, results []store.Result) (store.Settled, error) {
+	settled, err := s.settle(ctx, node, results, attemptsQuery)
+	if waypost.KindOf(err) == waypost.KindConflict {
+		settled, err = s.settle(ctx, node, results, newAttemptsQuery)
+	}
+	return settled, err
+}
+
+// settle writes attempts with the given query.
+func (s *Store) settle(ctx context.Context, node waypost.NodeID, results []store.Result, attempts string) (store.Settled, error) {
 	waves := sqlstore.Waves(results)
 	var settled store.Settled
 	var first *settlement // the one whose claim goes out with the transaction's begin
@@ -88,7 +102,7 @@ func (s *Store) Settle(ctx context.Context, node waypost.NodeID, results []store
 			settled, first = store.Settled{}, nil
 			b.Queue("SET LOCAL synchronous_commit TO off")
 			if len(waves) > 0 && !sqlstore.AnyEarlier(results, waves[0]) {
-				first = &settlement{store: s, node: node, results: results, wave: waves[0]}
+				first = &settlement{store: s, node: node, attempts: attempts, results: results, wave: waves[0]}
 				first.claim(b)
 			}
 		},
@@ -101,7 +115,7 @@ func (s *Store) Settle(ctx context.Context, node waypost.NodeID, results []store
 				rest = waves[1:]
 			}
 			for _, wave := range rest {
-				w := settlement{store: s, node: node, results: results, wave: wave}
+				w := settlement{store: s, node: node, attempts: attempts, results: results, wave: wave}
 				if err := w.settle(ctx, conn, &settled); err != nil {
 					return err
 				}
@@ -122,11 +136,12 @@ func (s *Store) Settle(ctx context.Context, node waypost.NodeID, results []store
 // in the node's hand, claim takes the rows that are in it, write records what
 // became of them.
 type settlement struct {
-	store   *Store
-	node    waypost.NodeID
-	results []store.Result
-	wave    []int
-	before  map[waypost.DeliveryID]int // the claimed ones, with their attempts
+	store    *Store
+	node     waypost.NodeID
+	attempts string // the query that writes them
+	results  []store.Result
+	wave     []int
+	before   map[waypost.DeliveryID]int // the claimed ones, with their attempts
 }
 
 func (w *settlement) settle(ctx context.Context, conn *pgx.Conn, settled *store.Settled) error {
@@ -222,9 +237,7 @@ func (w *settlement) write(ctx context.Context, conn *pgx.Conn, settled *store.S
 			settled.Lost = append(settled.Lost, i)
 			continue
 		}
-		if err := attempts.add(r); err != nil {
-			return err
-		}
+		attempts.add(r)
 		switch r.Next {
 		case store.NextDelivered:
 			received.add(r, w.store.SettledAt(r).UnixMilli(), 0)
@@ -235,7 +248,7 @@ func (w *settlement) write(ctx context.Context, conn *pgx.Conn, settled *store.S
 	}
 	batch := &pgx.Batch{}
 	if len(attempts.events) > 0 {
-		batch.Queue(attemptsQuery, attempts.args()...)
+		batch.Queue(w.attempts, attempts.args()...)
 	}
 	if len(received.events) > 0 {
 		batch.Queue(releaseQuery, received.events, received.endpoints, received.at).Query(read(func(rows pgx.Rows) error {
@@ -276,14 +289,10 @@ type attemptColumns struct {
 	details                                       [][]byte
 }
 
-func (c *attemptColumns) add(r *store.Result) error {
+func (c *attemptColumns) add(r *store.Result) {
 	a := r.Attempt
 	if a == nil {
-		return nil
-	}
-	detail, err := sqlstore.EncodeDetail(&a.Detail)
-	if err != nil {
-		return err
+		return
 	}
 	c.events = append(c.events, int64(r.Delivery.Event))
 	c.endpoints = append(c.endpoints, int64(r.Delivery.Endpoint))
@@ -293,8 +302,7 @@ func (c *attemptColumns) add(r *store.Result) error {
 	c.statuses = append(c.statuses, int64(a.Status))
 	c.outcomes = append(c.outcomes, string(a.Outcome))
 	c.reasons = append(c.reasons, string(a.Reason))
-	c.details = append(c.details, detail)
-	return nil
+	c.details = append(c.details, sqlstore.AppendDetail(nil, &a.Detail))
 }
 
 func (c *attemptColumns) args() []any {

@@ -2,10 +2,9 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/waypost-gateway/waypost/internal/store"
 	"github.com/waypost-gateway/waypost/internal/store/sqlstore"
@@ -33,11 +32,10 @@ var errNotInHand = errors.New("a delivery is not in the node's hand")
 
 func (s *Store) settle(ctx context.Context, node waypost.NodeID, results []store.Result, trusting bool) (store.Settled, error) {
 	var settled store.Settled
-	err := s.fenced(ctx, "settle deliveries", node, func(ctx context.Context, tx *sql.Tx) error {
-		settled = store.Settled{}
+	err := s.fenced(ctx, "settle deliveries", node, soon, func(writer *writer) error {
 		for _, wave := range sqlstore.Waves(results) {
-			w := settlement{store: s, tx: tx, node: node, results: results, trusting: trusting}
-			if err := w.settle(ctx, wave); err != nil {
+			w := settlement{store: s, writer: writer, node: node, results: results, trusting: trusting}
+			if err := w.settle(wave); err != nil {
 				return err
 			}
 			settled.Lost = append(settled.Lost, w.lost...)
@@ -51,33 +49,34 @@ func (s *Store) settle(ctx context.Context, node waypost.NodeID, results []store
 // settlement is the writing back of one wave of results.
 type settlement struct {
 	store    *Store
-	tx       *sql.Tx
+	writer   *writer
 	node     waypost.NodeID
 	results  []store.Result
-	trusting bool // fail with errNotInHand rather than find out which are lost
+	trusting bool   // fail with errNotInHand rather than find out which are lost
+	details  []byte // of all attempts, one after the other
 	lost     []int
 	released []waypost.EndpointID
 }
 
-func (w *settlement) settle(ctx context.Context, wave []int) error {
+func (w *settlement) settle(wave []int) error {
 	if sqlstore.AnyEarlier(w.results, wave) {
 		var err error
-		if wave, err = w.seize(ctx, wave); err != nil {
+		if wave, err = w.seize(wave); err != nil {
 			return err
 		}
 	}
-	before, err := w.remove(ctx, wave)
+	before, err := w.remove(wave)
 	if err != nil {
 		return err
 	}
-	var exhausted []any
-	attempts := make([]any, 0, w.store.hot.attempts.width*len(wave))
+	var exhausted []driver.Value
+	attempts := make([]driver.Value, 0, w.writer.attempts.width*len(wave))
 	ended := make(map[waypost.DeliveryID]*store.Result, len(before))
 	for _, i := range wave {
 		r := &w.results[i]
 		count, mine := before[r.Delivery]
 		if r.Next == store.NextRetry {
-			if mine, err = w.putOff(ctx, r); err != nil {
+			if mine, err = w.putOff(r); err != nil {
 				return err
 			}
 		}
@@ -85,39 +84,32 @@ func (w *settlement) settle(ctx context.Context, wave []int) error {
 			w.lost = append(w.lost, i)
 			continue
 		}
-		if attempts, err = appendAttempt(attempts, r); err != nil {
-			return err
-		}
+		attempts = w.appendAttempt(attempts, r)
 		if r.Next != store.NextRetry {
 			ended[r.Delivery] = r
 		}
 		if r.Next == store.NextExhausted {
 			exhausted = append(exhausted, int64(r.Delivery.Endpoint), int64(r.Delivery.Event),
-				sqlstore.Millis(w.store.SettledAt(r)), string(r.Reason), sqlstore.Attempts(r, count))
+				sqlstore.Millis(w.store.SettledAt(r)), string(r.Reason), int64(sqlstore.Attempts(r, count)))
 		}
 	}
-	if err := w.store.hot.attempts.exec(ctx, w.tx, attempts); err != nil {
+	if err := w.writer.attempts.exec(attempts); err != nil {
 		return err
 	}
-	if err := w.store.hot.exhaust.exec(ctx, w.tx, exhausted); err != nil {
+	if err := w.writer.exhaust.exec(exhausted); err != nil {
 		return err
 	}
-	return w.settleWaiting(ctx, ended)
+	return w.settleWaiting(ended)
 }
 
 // seize puts in the node's hand what earlier results are about, as far as it is in
 // nobody's and was not tried since. It gives the wave without the others.
-func (w *settlement) seize(ctx context.Context, wave []int) ([]int, error) {
+func (w *settlement) seize(wave []int) ([]int, error) {
 	var left []int
 	for _, i := range wave {
 		r := &w.results[i]
 		if r.Earlier {
-			result, err := exec(ctx, w.tx, w.store.hot.seize, int64(w.node),
-				int64(r.Delivery.Event), int64(r.Delivery.Endpoint), sqlstore.AttemptsBefore(r))
-			if err != nil {
-				return nil, err
-			}
-			n, err := result.RowsAffected()
+			n, err := w.writer.seize.exec(int64(w.node), int64(r.Delivery.Event), int64(r.Delivery.Endpoint), int64(sqlstore.AttemptsBefore(r)))
 			if err != nil {
 				return nil, err
 			}
@@ -134,8 +126,8 @@ func (w *settlement) seize(ctx context.Context, wave []int) ([]int, error) {
 // remove takes away the rows of what is settled, as far as they are in the node's
 // hand, and gives how many requests had been made before. Of what was delivered
 // nobody asks that; trusting, it is 0.
-func (w *settlement) remove(ctx context.Context, wave []int) (map[waypost.DeliveryID]int, error) {
-	var plain, told []any
+func (w *settlement) remove(wave []int) (map[waypost.DeliveryID]int, error) {
+	var plain, told []driver.Value
 	before := make(map[waypost.DeliveryID]int, len(wave))
 	for _, i := range wave {
 		switch r := &w.results[i]; {
@@ -147,17 +139,17 @@ func (w *settlement) remove(ctx context.Context, wave []int) (map[waypost.Delive
 			told = append(told, int64(r.Delivery.Event), int64(r.Delivery.Endpoint))
 		}
 	}
-	removed, err := w.store.hot.settle.change(ctx, w.tx, plain, int64(w.node))
+	removed, err := w.writer.settle.change(plain, int64(w.node))
 	if err != nil {
 		return nil, err
 	}
 	if removed != int64(len(plain)/2) {
 		return nil, errNotInHand
 	}
-	err = w.store.hot.settleTold.query(ctx, w.tx, func(rows *sql.Rows) error {
+	err = w.writer.settleTold.query(func(r row) error {
 		var id waypost.DeliveryID
 		var attempts int
-		err := rows.Scan(&id.Event, &id.Endpoint, &attempts)
+		err := r.Scan(&id.Event, &id.Endpoint, &attempts)
 		before[id] = attempts
 		return err
 	}, told, int64(w.node))
@@ -165,67 +157,90 @@ func (w *settlement) remove(ctx context.Context, wave []int) (map[waypost.Delive
 }
 
 // putOff keeps a delivery owed. It reports whether it was in the node's hand.
-func (w *settlement) putOff(ctx context.Context, r *store.Result) (bool, error) {
-	result, err := exec(ctx, w.tx, w.store.hot.putOff, int64(sqlstore.Holder(r, w.node)), sqlstore.Millis(w.store.SettledAt(r)), sqlstore.Millis(r.At),
-		r.Step, sqlstore.Attempts(r, 0), int64(r.Delivery.Event), int64(r.Delivery.Endpoint), int64(w.node))
-	if err != nil {
-		return false, err
-	}
-	n, err := result.RowsAffected()
+func (w *settlement) putOff(r *store.Result) (bool, error) {
+	n, err := w.writer.putOff.exec(int64(sqlstore.Holder(r, w.node)), sqlstore.Millis(w.store.SettledAt(r)), sqlstore.Millis(r.At),
+		int64(r.Step), int64(sqlstore.Attempts(r, 0)), int64(r.Delivery.Event), int64(r.Delivery.Endpoint), int64(w.node))
 	return n > 0, err
 }
 
-func appendAttempt(values []any, r *store.Result) ([]any, error) {
+// appendAttempt appends the values of the result's attempt, if it has one.
+func (w *settlement) appendAttempt(values []driver.Value, r *store.Result) []driver.Value {
 	a := r.Attempt
 	if a == nil {
-		return values, nil
+		return values
 	}
-	detail, err := sqlstore.EncodeDetail(&a.Detail)
-	if err != nil {
-		return nil, err
-	}
-	return append(values, int64(r.Delivery.Event), int64(r.Delivery.Endpoint), a.N, sqlstore.Millis(a.At),
-		int64(a.Duration), a.Status, string(a.Outcome), string(a.Reason), detail), nil
+	start := len(w.details)
+	w.details = sqlstore.AppendDetail(w.details, &a.Detail)
+	return append(values, int64(r.Delivery.Event), int64(r.Delivery.Endpoint), int64(a.N), sqlstore.Millis(a.At),
+		int64(a.Duration), int64(a.Status), string(a.Outcome), string(a.Reason), w.details[start:])
+}
+
+// waiting is a delivery that waits for another of its event.
+type waiting struct {
+	id       waypost.DeliveryID
+	after    waypost.EndpointID
+	attempts int64
 }
 
 // settleWaiting releases what waited for a delivery that was received, and gives
-// up what waited for one that was given up.
-func (w *settlement) settleWaiting(ctx context.Context, ended map[waypost.DeliveryID]*store.Result) error {
-	type waiting struct {
-		id   waypost.DeliveryID
-		main *store.Result
-	}
-	var found []waiting
-	values := make([]any, 0, len(ended))
-	for id := range ended {
-		values = append(values, int64(id.Event))
-	}
-	err := w.store.hot.waiting.query(ctx, w.tx, func(rows *sql.Rows) error {
-		var id waypost.DeliveryID
-		var after waypost.EndpointID
-		err := rows.Scan(&id.Event, &id.Endpoint, &after)
-		if r := ended[waypost.DeliveryID{Event: id.Event, Endpoint: after}]; r != nil {
-			found = append(found, waiting{id, r})
-		}
-		return err
-	}, values)
+// up what waited for one that was given up, and what waited for that.
+func (w *settlement) settleWaiting(ended map[waypost.DeliveryID]*store.Result) error {
+	left, err := w.waitingFor(ended)
 	if err != nil {
 		return err
 	}
-	for _, one := range found {
-		if err := w.follow(ctx, one.id, one.main.Next, w.store.SettledAt(one.main)); err != nil {
-			return err
+	var dropped, exhausted []driver.Value
+	for i := 0; i < len(left); {
+		one := left[i]
+		main := ended[waypost.DeliveryID{Event: one.id.Event, Endpoint: one.after}]
+		if main == nil {
+			i++
+			continue
 		}
+		left = slices.Delete(left, i, i+1)
+		at := sqlstore.Millis(w.store.SettledAt(main))
+		if main.Next == store.NextDelivered {
+			w.released = append(w.released, one.id.Endpoint)
+			if _, err := w.writer.release.exec(at, int64(one.id.Event), int64(one.id.Endpoint)); err != nil {
+				return err
+			}
+			continue
+		}
+		dropped = append(dropped, int64(one.id.Event), int64(one.id.Endpoint))
+		exhausted = append(exhausted, int64(one.id.Endpoint), int64(one.id.Event), at, string(waypost.ReasonMainFailed), one.attempts)
+		ended[one.id] = main
+		i = 0 // what waits for this one may have been passed over
 	}
-	return nil
+	if err := w.writer.drop.exec(dropped); err != nil {
+		return err
+	}
+	return w.writer.exhaust.exec(exhausted)
 }
 
-// follow does to a waiting delivery what becomes of it when its main one ends.
-func (w *settlement) follow(ctx context.Context, id waypost.DeliveryID, next store.Next, at time.Time) error {
-	if next == store.NextExhausted {
-		return sqlstore.Exhaust(ctx, w.tx, id, waypost.ReasonMainFailed, at)
+// waitingFor finds what waits among the deliveries of the events. Mostly nothing
+// waits anywhere, which costs one look.
+func (w *settlement) waitingFor(ended map[waypost.DeliveryID]*store.Result) (found []waiting, err error) {
+	some := false
+	err = w.writer.anyWaiting.query(func(row) error {
+		some = true
+		return nil
+	})
+	if err != nil || !some {
+		return nil, err
 	}
-	w.released = append(w.released, id.Endpoint)
-	_, err := exec(ctx, w.tx, w.store.hot.release, sqlstore.Millis(at), int64(id.Event), int64(id.Endpoint))
-	return err
+	events := make(map[waypost.EventID]struct{}, len(ended))
+	values := make([]driver.Value, 0, len(ended))
+	for id := range ended {
+		if _, again := events[id.Event]; !again {
+			events[id.Event] = struct{}{}
+			values = append(values, int64(id.Event))
+		}
+	}
+	err = w.writer.waiting.query(func(r row) error {
+		var one waiting
+		err := r.Scan(&one.id.Event, &one.id.Endpoint, &one.after, &one.attempts)
+		found = append(found, one)
+		return err
+	}, values)
+	return found, err
 }

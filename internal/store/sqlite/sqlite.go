@@ -3,9 +3,10 @@
 //
 // There is one writing connection, so writers queue in memory and never meet in
 // the file, and a few reading ones that see the last commit. A commit is on disk
-// when it returns (write-ahead log, synced each time). What is in the log is
-// copied into the database file by a connection of its own, so that commits
-// rarely have to wait for it.
+// when it returns (write-ahead log, synced each time), but for those of Take and
+// Settle, which go to disk with the next one: what a power failure takes of them
+// is repeated. What is in the log is copied into the database file by a
+// connection of its own, so that commits rarely have to wait for it.
 //
 // The directory belongs to one process at a time: Open takes a lock on it that
 // the operating system drops when the process ends, however it ends. Whatever
@@ -52,10 +53,10 @@ type Options struct {
 // Store is a store.Store.
 type Store struct {
 	*sqlstore.Store
-	write *sql.DB
-	read  *sql.DB
-	lock  *os.File
-	hot   statements
+	write  *sql.DB
+	read   *sql.DB
+	lock   *os.File
+	writer *writer // whoever has the connection of write may use it
 
 	checkpoints *checkpointer
 	close       func() error
@@ -113,7 +114,7 @@ func (s *Store) open(ctx context.Context, path string, o Options) error {
 	if err := s.AdoptAll(ctx); err != nil {
 		return err
 	}
-	if s.hot, err = prepare(ctx, s.write); err != nil {
+	if err := s.useWriter(ctx, func(*writer) error { return nil }); err != nil {
 		return err
 	}
 	s.checkpoints, err = startCheckpointer(path, o.Log)
@@ -170,7 +171,9 @@ func (s *Store) shut() error {
 	if s.checkpoints != nil {
 		errs = append(errs, s.checkpoints.stop())
 	}
-	errs = append(errs, s.hot.close())
+	if s.writer != nil {
+		errs = append(errs, s.useWriter(context.Background(), (*writer).leave))
+	}
 	for _, db := range []*sql.DB{s.read, s.write} { // the writer last: it empties the log
 		if db != nil {
 			errs = append(errs, db.Close())

@@ -62,6 +62,7 @@ func TestReleasedMigrations(t *testing.T) {
 		"00001_init.sql":      "2d433147ccd2144122ee25047c9c638896c62247f4cd930c082bec7f7630f44f",
 		"00002_cluster.sql":   "2d73a2a778ca4cd931a67f6427ff228bd373967fe206dd0f8fae273ae36f2b3d",
 		"00003_retention.sql": "30e1d5bb8ae7986f5847b0a9361be98c4e690b65d2e4bd9071d68cb9ac8f14f8",
+		"00004_keys.sql":      "236268d10e3cf10a3a1c3659584f6345951248cf10e3f09b3d41d1f5209cc7e5",
 	})
 }
 

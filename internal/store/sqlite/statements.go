@@ -2,9 +2,11 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -13,63 +15,83 @@ import (
 
 // statements are those of the hot path, prepared on the writing connection.
 type statements struct {
-	lease     *sql.Stmt
-	oldest    *sql.Stmt
-	newest    *sql.Stmt
-	firstSeen *sql.Stmt
-	repeat    *sql.Stmt
-	seize     *sql.Stmt
-	putOff    *sql.Stmt
-	release   *sql.Stmt
+	begin, commit, rollback *statement
 
-	dedupe     bulk
-	claimed    bulk
-	events     bulk
-	owed       bulk
-	hand       bulk
-	settle     bulk
-	settleTold bulk // and tells which, which is slower
-	waiting    bulk
-	attempts   bulk
-	exhaust    bulk
+	lease      *statement
+	oldest     *statement
+	newest     *statement
+	firstSeen  *statement
+	lastKeys   *statement
+	sortKeys   *statement
+	emptyKeys  *statement
+	repeat     *statement
+	seize      *statement
+	putOff     *statement
+	anyWaiting *statement
+	release    *statement
+
+	dedupe     *bulk
+	events     *bulk
+	owed       *bulk
+	hand       *bulk
+	settle     *bulk
+	settleTold *bulk // and tells which, which is slower
+	waiting    *bulk
+	drop       *bulk
+	attempts   *bulk
+	exhaust    *bulk
+
+	all []io.Closer
 }
 
-func prepare(ctx context.Context, db *sql.DB) (statements, error) {
-	var st statements
-	p := preparer{ctx: ctx, db: db}
+func prepare(conn driver.Conn) (statements, error) {
+	p := preparer{conn: conn}
+	st := statements{
+		begin:    p.one(`BEGIN IMMEDIATE`),
+		commit:   p.one(`COMMIT`),
+		rollback: p.one(`ROLLBACK`),
+		lease:    p.one(`SELECT 1 FROM nodes WHERE id = ? AND lease_until > ?`),
 
-	p.one(&st.lease, `SELECT 1 FROM nodes WHERE id = ? AND lease_until > ?`)
-	// OR FAIL spares the journal that would undo half a statement: whatever fails
-	// here takes the whole transaction with it.
-	p.bulk(&st.dedupe, `INSERT OR FAIL INTO dedupe (key, event_id) VALUES `, 2, ` ON CONFLICT (key) DO NOTHING`)
-	p.bulk(&st.claimed, `SELECT event_id FROM dedupe WHERE (key, event_id) IN (VALUES `, 2, `)`)
-	p.bulk(&st.events, `INSERT OR FAIL INTO events (`+sqlstore.EventColumns+`, body) VALUES `, 12, ``)
-	p.bulk(&st.owed, `INSERT OR FAIL INTO deliveries (event_id, endpoint_id, node_id, due, after_endpoint, attempts, step) VALUES `, 7, ``)
-	p.one(&st.firstSeen, `SELECT event_id FROM dedupe WHERE key = ?`)
-	p.one(&st.repeat, `INSERT INTO duplicates (event_id, at) VALUES (?, ?)`)
+		dedupe:    p.bulk(`INSERT INTO dedupe_recent (key, event_id) VALUES `, `(?, ?)`, ``),
+		firstSeen: p.one(`SELECT event_id FROM dedupe WHERE key = ?`),
+		lastKeys:  p.one(`SELECT key, event_id FROM dedupe ORDER BY key DESC LIMIT ?`),
+		sortKeys:  p.one(`INSERT INTO dedupe (key, event_id) SELECT key, event_id FROM dedupe_recent ORDER BY key ON CONFLICT (key) DO NOTHING`),
+		emptyKeys: p.one(`DELETE FROM dedupe_recent`),
+		repeat:    p.one(`INSERT INTO duplicates (event_id, at) VALUES (?, ?)`),
 
-	p.one(&st.oldest, oldestQuery)
-	p.one(&st.newest, newestQuery)
-	p.bulk(&st.hand, `UPDATE deliveries SET node_id = ? WHERE (event_id, endpoint_id) IN (VALUES `, 2, `)`)
+		// OR FAIL spares the journal that would undo half a statement: whatever fails
+		// here takes the whole transaction with it.
+		events: p.bulk(`INSERT OR FAIL INTO events (`+sqlstore.EventColumns+`, body) VALUES `, `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, ``),
+		owed: p.bulk(`INSERT OR FAIL INTO deliveries (event_id, endpoint_id, node_id, due, after_endpoint, attempts, step) VALUES `,
+			`(?, ?, ?, ?, ?, 0, 0)`, ``),
 
-	// The pluses keep the planner from trying the partial indexes on each value of
-	// node_id and after_endpoint: it would plan these statements anew at each run,
-	// and might read through a long backlog of waiting deliveries at each flush.
-	p.one(&st.seize, `UPDATE deliveries SET node_id = ? WHERE event_id = ? AND endpoint_id = ? AND +node_id = 0 AND attempts = ?`)
-	p.bulk(&st.settle, `DELETE FROM deliveries WHERE +node_id = ? AND (event_id, endpoint_id) IN (VALUES `, 2, `)`)
-	p.bulk(&st.settleTold, `DELETE FROM deliveries WHERE +node_id = ? AND (event_id, endpoint_id) IN (VALUES `, 2, `)
-RETURNING event_id, endpoint_id, attempts`)
-	// A due of 0 was set by Retry while the delivery was in hand: it is due now.
-	p.one(&st.putOff, `
+		oldest: p.one(oldestQuery),
+		newest: p.one(newestQuery),
+		hand:   p.bulk(`UPDATE deliveries SET node_id = ? WHERE (event_id, endpoint_id) IN (VALUES `, `(?, ?)`, `)`),
+
+		// The pluses keep the planner from trying the partial indexes on each value of
+		// node_id and after_endpoint: it would plan these statements anew at each run,
+		// and might read through a long backlog of waiting deliveries at each flush.
+		seize:  p.one(`UPDATE deliveries SET node_id = ? WHERE event_id = ? AND endpoint_id = ? AND +node_id = 0 AND attempts = ?`),
+		settle: p.bulk(`DELETE FROM deliveries WHERE +node_id = ? AND (event_id, endpoint_id) IN (VALUES `, `(?, ?)`, `)`),
+		settleTold: p.bulk(`DELETE FROM deliveries WHERE +node_id = ? AND (event_id, endpoint_id) IN (VALUES `, `(?, ?)`, `)
+RETURNING event_id, endpoint_id, attempts`),
+		// A due of 0 was set by Retry while the delivery was in hand: it is due now.
+		putOff: p.one(`
 UPDATE deliveries SET node_id = ?1, due = CASE WHEN due = 0 AND ?1 = 0 THEN ?2 ELSE ?3 END, step = ?4, attempts = MAX(attempts, ?5)
-WHERE event_id = ?6 AND endpoint_id = ?7 AND +node_id = ?8`)
-	p.bulk(&st.attempts, `
-INSERT OR FAIL INTO attempts (event_id, endpoint_id, n, at, duration, status, outcome, reason, detail) VALUES `, 9, ` ON CONFLICT DO NOTHING`)
-	p.bulk(&st.exhaust, `INSERT INTO exhausted (endpoint_id, event_id, at, reason, attempts) VALUES `, 5, `
-ON CONFLICT DO UPDATE SET at = excluded.at, reason = excluded.reason, attempts = excluded.attempts`)
-	p.bulk(&st.waiting, `
-SELECT event_id, endpoint_id, after_endpoint FROM deliveries WHERE +after_endpoint <> 0 AND event_id IN (VALUES `, 1, `)`)
-	p.one(&st.release, `UPDATE deliveries SET after_endpoint = 0, due = ? WHERE event_id = ? AND endpoint_id = ?`)
+WHERE event_id = ?6 AND endpoint_id = ?7 AND +node_id = ?8`),
+		attempts: p.bulk(`
+INSERT OR FAIL INTO attempts (event_id, endpoint_id, n, at, duration, status, outcome, reason, detail) VALUES `,
+			`(?, ?, ?, ?, ?, ?, ?, ?, ?)`, ` ON CONFLICT DO NOTHING`),
+		exhaust: p.bulk(`INSERT INTO exhausted (endpoint_id, event_id, at, reason, attempts) VALUES `, `(?, ?, ?, ?, ?)`, `
+ON CONFLICT DO UPDATE SET at = excluded.at, reason = excluded.reason, attempts = excluded.attempts`),
+		anyWaiting: p.one(`SELECT 1 FROM deliveries INDEXED BY deliveries_waiting WHERE after_endpoint <> 0 LIMIT 1`),
+		waiting: p.bulk(`
+SELECT event_id, endpoint_id, after_endpoint, attempts FROM deliveries WHERE +after_endpoint <> 0 AND event_id IN (VALUES `, `(?)`, `)`),
+		release: p.one(`UPDATE deliveries SET after_endpoint = 0, due = ? WHERE event_id = ? AND endpoint_id = ?`),
+		drop:    p.bulk(`DELETE FROM deliveries WHERE (event_id, endpoint_id) IN (VALUES `, `(?, ?)`, `)`),
+	}
+	st.all = p.all
 	if p.err != nil {
 		return st, errors.Join(p.err, st.close())
 	}
@@ -78,17 +100,8 @@ SELECT event_id, endpoint_id, after_endpoint FROM deliveries WHERE +after_endpoi
 
 func (st *statements) close() error {
 	var errs []error
-	for _, one := range []*sql.Stmt{st.lease, st.oldest, st.newest, st.firstSeen, st.repeat, st.seize, st.putOff, st.release} {
-		if one != nil {
-			errs = append(errs, one.Close())
-		}
-	}
-	for _, many := range []*bulk{&st.dedupe, &st.claimed, &st.events, &st.owed, &st.hand, &st.settle, &st.settleTold, &st.waiting, &st.attempts, &st.exhaust} {
-		for _, one := range many.statements {
-			if one != nil {
-				errs = append(errs, one.Close())
-			}
-		}
+	for _, one := range st.all {
+		errs = append(errs, one.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -106,41 +119,102 @@ WHERE endpoint_id = ? AND node_id = 0 AND after_endpoint = 0 AND due <= ?`
 
 // preparer prepares statements until the first error.
 type preparer struct {
-	ctx context.Context
-	db  *sql.DB
-	err error
+	conn driver.Conn
+	all  []io.Closer
+	err  error
 }
 
-func (p *preparer) one(into **sql.Stmt, query string) {
+func (p *preparer) one(query string) *statement {
 	if p.err != nil {
-		return
+		return nil
 	}
-	if *into, p.err = p.db.PrepareContext(p.ctx, query); p.err != nil { //nolint:sqlclosecheck // statements.close does
-		p.err = fmt.Errorf("prepare %s: %w", query, p.err)
+	prepared, err := p.conn.Prepare(query)
+	if err != nil {
+		p.err = fmt.Errorf("prepare %s: %w", query, err)
+		return nil
 	}
+	p.all = append(p.all, prepared)
+	return &statement{prepared: prepared.(runner)}
 }
 
-func (p *preparer) bulk(into *bulk, head string, width int, tail string) {
-	row := "(" + strings.TrimSuffix(strings.Repeat("?, ", width), ", ") + ")"
-	into.width = width
+func (p *preparer) bulk(head, row, tail string) *bulk {
+	b := &bulk{width: strings.Count(row, "?")}
 	for i, size := range bulkSizes {
-		rows := strings.TrimSuffix(strings.Repeat(row+", ", size), ", ")
-		p.one(&into.statements[i], head+rows+tail)
+		b.statements[i] = p.one(head + strings.TrimSuffix(strings.Repeat(row+", ", size), ", ") + tail)
+	}
+	return b
+}
+
+// runner is what a statement of the driver can do.
+type runner interface {
+	driver.StmtExecContext
+	driver.StmtQueryContext
+}
+
+// statement is a prepared one. Nothing interrupts it.
+type statement struct {
+	prepared runner
+	args     []driver.NamedValue // used again each time
+}
+
+// exec gives the number of rows changed.
+func (st *statement) exec(values ...driver.Value) (changed int64, err error) {
+	defer clear(st.bind(values))
+	result, err := st.prepared.ExecContext(context.Background(), st.args)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// query calls scan for each row.
+func (st *statement) query(scan func(row) error, values ...driver.Value) (err error) {
+	defer clear(st.bind(values))
+	rows, err := st.prepared.QueryContext(context.Background(), st.args)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	r := make(row, len(rows.Columns()))
+	for {
+		if err := rows.Next(r); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := scan(r); err != nil {
+			return err
+		}
 	}
 }
 
-// exec, query and queryRow run a prepared statement inside a transaction.
-
-func exec(ctx context.Context, tx *sql.Tx, statement *sql.Stmt, args ...any) (sql.Result, error) {
-	return tx.StmtContext(ctx, statement).ExecContext(ctx, args...) //nolint:sqlclosecheck // the transaction closes it
+func (st *statement) bind(values []driver.Value) []driver.NamedValue {
+	st.args = st.args[:0]
+	for i, value := range values {
+		st.args = append(st.args, driver.NamedValue{Ordinal: i + 1, Value: value})
+	}
+	return st.args
 }
 
-func query(ctx context.Context, tx *sql.Tx, statement *sql.Stmt, args ...any) (*sql.Rows, error) {
-	return tx.StmtContext(ctx, statement).QueryContext(ctx, args...) //nolint:sqlclosecheck // the transaction closes it
-}
+// row is what the driver gives for one.
+type row []driver.Value
 
-func queryRow(ctx context.Context, tx *sql.Tx, statement *sql.Stmt, args ...any) *sql.Row {
-	return tx.StmtContext(ctx, statement).QueryRowContext(ctx, args...) //nolint:sqlclosecheck // the transaction closes it
+// Scan copies the row's values to where dest points.
+func (r row) Scan(dest ...any) error {
+	for i, value := range r {
+		into := reflect.ValueOf(dest[i]).Elem()
+		switch value := value.(type) {
+		case int64:
+			into.SetInt(value)
+		case string:
+			into.SetString(value)
+		case []byte:
+			into.SetBytes(value)
+		default:
+			return fmt.Errorf("column %d is a %T", i, value)
+		}
+	}
+	return nil
 }
 
 // bulkSizes are how many rows one run of a statement takes. Most of the cost of a
@@ -149,28 +223,21 @@ var bulkSizes = [...]int{32, 8, 1}
 
 // bulk is one statement over many rows of values.
 type bulk struct {
-	statements [len(bulkSizes)]*sql.Stmt
+	statements [len(bulkSizes)]*statement
 	width      int // values in a row
 }
 
 // exec runs the statement over the rows, which are given one after the other in
 // values. The fixed values come before them in each run.
-func (b *bulk) exec(ctx context.Context, tx *sql.Tx, values []any, fixed ...any) error {
-	_, err := b.change(ctx, tx, values, fixed...)
+func (b *bulk) exec(values []driver.Value, fixed ...driver.Value) error {
+	_, err := b.change(values, fixed...)
 	return err
 }
 
 // change is exec that tells how many rows were changed.
-func (b *bulk) change(ctx context.Context, tx *sql.Tx, values []any, fixed ...any) (changed int64, err error) {
-	err = b.each(values, func(statement *sql.Stmt, values []any) error {
-		if len(fixed) > 0 {
-			values = slices.Concat(fixed, values)
-		}
-		result, err := exec(ctx, tx, statement, values...)
-		if err != nil {
-			return err
-		}
-		n, err := result.RowsAffected()
+func (b *bulk) change(values []driver.Value, fixed ...driver.Value) (changed int64, err error) {
+	err = b.each(values, fixed, func(statement *statement, values []driver.Value) error {
+		n, err := statement.exec(values...)
 		changed += n
 		return err
 	})
@@ -178,30 +245,21 @@ func (b *bulk) change(ctx context.Context, tx *sql.Tx, values []any, fixed ...an
 }
 
 // query is exec for statements that give rows.
-func (b *bulk) query(ctx context.Context, tx *sql.Tx, scan func(*sql.Rows) error, values []any, fixed ...any) error {
-	return b.each(values, func(statement *sql.Stmt, values []any) error {
-		rows, err := query(ctx, tx, statement, append(fixed, values...)...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			if err := scan(rows); err != nil {
-				return err
-			}
-		}
-		return rows.Err()
+func (b *bulk) query(scan func(row) error, values []driver.Value, fixed ...driver.Value) error {
+	return b.each(values, fixed, func(statement *statement, values []driver.Value) error {
+		return statement.query(scan, values...)
 	})
 }
 
-func (b *bulk) each(values []any, run func(*sql.Stmt, []any) error) error {
+func (b *bulk) each(values, fixed []driver.Value, run func(*statement, []driver.Value) error) error {
 	for i, size := range bulkSizes {
-		for n := size * b.width; len(values) >= n; values = values[n:] {
-			if err := run(b.statements[i], values[:n:n]); err != nil {
-				return err
+		for n := size * b.width; len(values) > 0 && len(values) >= n; values = values[n:] {
+			part := values[:n:n]
+			if len(fixed) > 0 {
+				part = slices.Concat(fixed, part)
 			}
-			if len(values) == n {
-				return nil
+			if err := run(b.statements[i], part); err != nil {
+				return err
 			}
 		}
 	}

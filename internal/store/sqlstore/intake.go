@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"bytes"
-	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -147,7 +146,3 @@ func Attempts(r *store.Result, before int) int {
 	}
 	return r.Attempt.N
 }
-
-// EncodeDetail is how an attempt's detail is stored: JSON, whatever bytes the
-// receiver answered with.
-func EncodeDetail(d *waypost.AttemptDetail) ([]byte, error) { return json.Marshal(d) }

@@ -18,6 +18,7 @@ var settleTests = []test{
 	{"many at once", settleMany},
 	{"what is not in hand is lost and leaves no trace", settleLost},
 	{"written back again it is lost", settleRepeated},
+	{"an attempt on record already stays as it is", settleKnownAttempt},
 	{"settling and leaving at the same time", settleWhileLeaving},
 	{"nothing to settle", settleNothing},
 }
@@ -89,6 +90,17 @@ func settlePutOffInHand(f *fixture) {
 	f.equal("taken", len(f.take(f.node, id.Endpoint, 10)), 0)
 	f.equal("lost", f.settle(f.delivered(id, 2)).Lost, []int{})
 	f.equal("attempts", len(f.attempts(id.Event)), 2)
+}
+
+func settleKnownAttempt(f *fixture) {
+	known, other := f.handed(f.endpoints[0]), f.handed(f.endpoints[1])
+	retry := f.putOff(known, 1, f.now)
+	retry.InHand = true
+	f.settle(retry)
+	f.equal("settled", f.settle(f.delivered(known, 1), f.delivered(other, 1)), store.Settled{})
+	f.equal("attempts", f.attempts(known.Event), []waypost.Attempt{*retry.Attempt})
+	f.equal("attempts", f.attempts(other.Event), []waypost.Attempt{*f.attempt(other, 1, waypost.OutcomeDelivered)})
+	f.backlog(known.Endpoint, 0)
 }
 
 func settleTwice(f *fixture) {
