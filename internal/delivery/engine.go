@@ -77,10 +77,11 @@ type Sender interface {
 
 // States keeps what the engine finds out about endpoints. The change is in
 // force when SetState returns. It moves active to tripped, tripped to active,
-// and either to disabled; a state that was set by hand meanwhile stays, and
-// that is no error.
+// and either to disabled. What was found out of an endpoint as it was last changed
+// at seen says nothing of one that was changed since, by hand for instance: then
+// nothing happens, and that is no error.
 type States interface {
-	SetState(ctx context.Context, endpoint waypost.EndpointID, state waypost.EndpointState, reason string) error
+	SetState(ctx context.Context, endpoint waypost.EndpointID, state waypost.EndpointState, reason string, seen time.Time) error
 }
 
 // Observer counts. Its methods must not block.

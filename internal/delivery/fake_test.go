@@ -411,7 +411,7 @@ func (s *settings) Number(waypost.NumberID) *waypost.Number { return nil }
 
 func (s *settings) Tenant(waypost.TenantID) *waypost.Tenant { return nil }
 
-func (s *settings) SetState(_ context.Context, id waypost.EndpointID, state waypost.EndpointState, reason string) error {
+func (s *settings) SetState(_ context.Context, id waypost.EndpointID, state waypost.EndpointState, reason string, _ time.Time) error {
 	s.mu.Lock()
 	if err := s.fail; err != nil {
 		s.mu.Unlock()

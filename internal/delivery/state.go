@@ -32,7 +32,7 @@ func (t *tenure) learn(l *lane, f *flight, y *try, now time.Time) {
 		}
 	case y.ruling.reason == waypost.ReasonGone:
 		if t.inState(l, now, waypost.EndpointActive, waypost.EndpointTripped) {
-			t.setState(l, waypost.EndpointDisabled, "the receiver answered 410 (gone)")
+			t.setStateOf(l, y.endpoint, waypost.EndpointDisabled, "the receiver answered 410 (gone)")
 		}
 	case l.gate == open && !y.ruling.blameless:
 		l.ramp.failed(&t.config.Limits, now)
@@ -54,7 +54,12 @@ func (t *tenure) inState(l *lane, now time.Time, states ...waypost.EndpointState
 // setState puts the endpoint into a state: for this lane at once, for good as
 // soon as it is written.
 func (t *tenure) setState(l *lane, state waypost.EndpointState, reason string) {
-	ep := t.config.Directory.Endpoint(l.id)
+	t.setStateOf(l, t.config.Directory.Endpoint(l.id), state, reason)
+}
+
+// setStateOf is setState after something that was found out of the endpoint as it
+// was then.
+func (t *tenure) setStateOf(l *lane, ep *waypost.Endpoint, state waypost.EndpointState, reason string) {
 	now := t.now()
 	if own := l.own; own != nil && own.until.IsZero() { // it is being written; the writer sees the change
 		own.state, own.reason, own.seen = state, reason, ep
@@ -70,9 +75,9 @@ func (t *tenure) setState(l *lane, state waypost.EndpointState, reason string) {
 func (t *tenure) writeState(l *lane, own *ownState) {
 	for wait := minErrandWait; ; wait = min(2*wait, maxErrandWait) {
 		t.mu.Lock()
-		state, reason := own.state, own.reason
+		state, reason, seen := own.state, own.reason, own.seen.UpdatedAt
 		t.mu.Unlock()
-		err := t.config.States.SetState(t.table, l.id, state, reason)
+		err := t.config.States.SetState(t.table, l.id, state, reason, seen)
 		if err == nil && t.stateWritten(l, own, state) {
 			t.config.Log.Info("endpoint state changed", "endpoint", l.id.String(), "state", state, "reason", reason)
 			return

@@ -108,10 +108,10 @@ func TestAuditTrail(t *testing.T) {
 		if _, err := w.Resume(by, e.ID, settings.Resumption{Order: waypost.DrainNewest, SkipOlderThan: &hour}); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.SetState(t.Context(), e.ID, waypost.EndpointTripped, "20 failures"); err != nil {
+		if err := w.SetState(t.Context(), e.ID, waypost.EndpointTripped, "20 failures", w.directory.Endpoint(e.ID).UpdatedAt); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.SetState(t.Context(), e.ID, waypost.EndpointTripped, "again"); err != nil {
+		if err := w.SetState(t.Context(), e.ID, waypost.EndpointTripped, "again", w.directory.Endpoint(e.ID).UpdatedAt); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.DeleteEndpoint(by, e.ID); err != nil {
@@ -267,7 +267,7 @@ func TestNothingIsDoneUnaudited(t *testing.T) {
 		t.Errorf("the backlog is %+v, %v", backlog, err)
 	}
 	// The engine's own verdict must not wait for anything.
-	if err := mute.SetState(t.Context(), e.ID, waypost.EndpointTripped, "because"); err != nil {
+	if err := mute.SetState(t.Context(), e.ID, waypost.EndpointTripped, "because", w.directory.Endpoint(e.ID).UpdatedAt); err != nil {
 		t.Errorf("the breaker was kept from its work: %v", err)
 	}
 }

@@ -303,10 +303,12 @@ func (s *Service) Pause(ctx context.Context, id waypost.EndpointID) (waypost.End
 
 // SetState is the engine's verdict on a receiver: tripped, active again after
 // a probe, or disabled by the receiver's own word. It gives way to what was
-// done by hand: a paused endpoint stays paused, and only Resume ends disabled.
-func (s *Service) SetState(ctx context.Context, id waypost.EndpointID, state waypost.EndpointState, reason string) error {
+// done by hand: a paused endpoint stays paused, only Resume ends disabled, and a
+// verdict on the endpoint as it was last changed at seen is void once it was
+// changed again.
+func (s *Service) SetState(ctx context.Context, id waypost.EndpointID, state waypost.EndpointState, reason string, seen time.Time) error {
 	e, err := s.edit(ctx, id, func(e *waypost.Endpoint) error {
-		if e.State == state || e.State == waypost.EndpointPaused || e.State == waypost.EndpointDisabled {
+		if !e.UpdatedAt.Equal(seen) || e.State == state || e.State == waypost.EndpointPaused || e.State == waypost.EndpointDisabled {
 			return errUnchanged
 		}
 		e.State, e.StateReason = state, reason

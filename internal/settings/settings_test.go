@@ -560,12 +560,34 @@ func (w *world) endpoint(dialectID string) waypost.Endpoint {
 	return e
 }
 
+// TestALateVerdictIsVoid: a node that could not write for a while that the receiver
+// had answered 410 once disabled an endpoint that had been resumed meanwhile.
+func TestALateVerdictIsVoid(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	e := w.endpoint(signed)
+	seen := w.directory.Endpoint(e.ID).UpdatedAt
+	w.pass(time.Minute)
+	if _, err := w.Pause(t.Context(), e.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Resume(t.Context(), e.ID, settings.Resumption{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.SetState(t.Context(), e.ID, waypost.EndpointDisabled, "410", seen); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.directory.Endpoint(e.ID).State; got != waypost.EndpointActive {
+		t.Errorf("it is %s", got)
+	}
+}
+
 func TestStateGivesWayToWhatWasDoneByHand(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	e := w.endpoint(signed)
 	engine := func(state waypost.EndpointState) {
-		if err := w.SetState(t.Context(), e.ID, state, "because"); err != nil {
+		if err := w.SetState(t.Context(), e.ID, state, "because", w.directory.Endpoint(e.ID).UpdatedAt); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -624,7 +646,7 @@ func TestDeletedEndpointIsHandedToTheEngine(t *testing.T) {
 		t.Errorf("what is left of it: %+v", left)
 	}
 	wantKind(t, "delete again", w.DeleteEndpoint(t.Context(), e.ID), waypost.KindNotFound)
-	wantKind(t, "breaker", w.SetState(t.Context(), e.ID, waypost.EndpointTripped, "x"), waypost.KindNotFound)
+	wantKind(t, "breaker", w.SetState(t.Context(), e.ID, waypost.EndpointTripped, "x", w.directory.Endpoint(e.ID).UpdatedAt), waypost.KindNotFound)
 }
 
 // What one node wrote, another finds when asked by id, without waiting for its poll.
