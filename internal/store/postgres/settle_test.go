@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/waypost-gateway/waypost/internal/store/pgtest"
 	"github.com/waypost-gateway/waypost/internal/store/storetest"
 )
@@ -24,15 +22,16 @@ func TestSettleDoesNotScan(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Release()
-	run := func(statement string) []string {
+	run := func(statement string) (lines []string) {
 		t.Helper()
-		rows, err := conn.Query(t.Context(), statement, pgx.QueryExecModeSimpleProtocol)
+		results, err := conn.Conn().PgConn().Exec(t.Context(), statement).ReadAll()
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			t.Fatal(err)
+		for _, result := range results {
+			for _, row := range result.Rows {
+				lines = append(lines, string(row[0]))
+			}
 		}
 		return lines
 	}

@@ -57,6 +57,7 @@ type Store struct {
 	read   *sql.DB
 	lock   *os.File
 	writer *writer // whoever has the connection of write may use it
+	turns  turns
 
 	checkpoints *checkpointer
 	close       func() error
@@ -105,7 +106,7 @@ func (s *Store) open(ctx context.Context, path string, o Options) error {
 		return err
 	}
 	s.Store, err = sqlstore.New(sqlstore.Options{
-		Flavor: sqlstore.Flavor{Uncancelable: true, Classify: classify, EmptyBodies: emptyBodies},
+		Flavor: sqlstore.Flavor{Turn: s.turns.urgently, Uncancelable: true, Classify: classify, EmptyBodies: emptyBodies},
 		Write:  s.write, Read: s.read, Sealer: o.Sealer, Now: o.Now,
 	})
 	if err != nil {
@@ -114,7 +115,7 @@ func (s *Store) open(ctx context.Context, path string, o Options) error {
 	if err := s.AdoptAll(ctx); err != nil {
 		return err
 	}
-	if err := s.useWriter(ctx, func(*writer) error { return nil }); err != nil {
+	if err := s.useWriter(ctx, atOnce, func(*writer) error { return nil }); err != nil {
 		return err
 	}
 	s.checkpoints, err = startCheckpointer(path, o.Log)
@@ -172,7 +173,7 @@ func (s *Store) shut() error {
 		errs = append(errs, s.checkpoints.stop())
 	}
 	if s.writer != nil {
-		errs = append(errs, s.useWriter(context.Background(), (*writer).leave))
+		errs = append(errs, s.useWriter(context.Background(), atOnce, (*writer).leave))
 	}
 	for _, db := range []*sql.DB{s.read, s.write} { // the writer last: it empties the log
 		if db != nil {

@@ -48,6 +48,9 @@ func (t *turns) take(ctx context.Context, urgent bool) (done func(), err error) 
 	}
 }
 
+// urgently is take for what somebody waits for.
+func (t *turns) urgently(ctx context.Context) (done func(), err error) { return t.take(ctx, true) }
+
 // leave gives up waiting. The turn may have come at the very moment.
 func (t *turns) leave(w *waiter) {
 	t.mu.Lock()

@@ -52,7 +52,7 @@ func (s *Store) fenced(ctx context.Context, verb string, node waypost.NodeID, wh
 // transact runs work in a transaction on the writer. Once begun it runs to its
 // end, whatever becomes of ctx.
 func (s *Store) transact(ctx context.Context, when durability, work func(*writer) error) error {
-	return s.useWriter(ctx, func(w *writer) (err error) {
+	return s.useWriter(ctx, when, func(w *writer) (err error) {
 		if when == soon {
 			if err := w.synchronous("NORMAL"); err != nil {
 				return err
@@ -80,7 +80,12 @@ func (s *Store) syncAgain(w *writer) error {
 
 // useWriter takes the writing connection out of the pool. A new one, which the
 // pool makes in place of one that broke, is prepared first.
-func (s *Store) useWriter(ctx context.Context, use func(*writer) error) error {
+func (s *Store) useWriter(ctx context.Context, when durability, use func(*writer) error) error {
+	done, err := s.turns.take(ctx, when == atOnce)
+	if err != nil {
+		return err
+	}
+	defer done()
 	pooled, err := s.write.Conn(ctx)
 	if err != nil {
 		return err

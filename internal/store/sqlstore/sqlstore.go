@@ -30,6 +30,8 @@ type Flavor struct {
 	ForUpdate string
 	// LockNodes is run before a slot is given out; may be empty.
 	LockNodes string
+	// Turn waits until a transaction may have the only writer; nil: there are many.
+	Turn func(context.Context) (done func(), err error)
 	// Uncancelable transactions, once begun, run to their end whatever becomes
 	// of the caller.
 	Uncancelable bool
@@ -121,6 +123,13 @@ func (s *Store) Rerun(ctx context.Context, transaction func() error) error {
 }
 
 func (s *Store) update(ctx context.Context, change func(context.Context, *sql.Tx) error) error {
+	if s.flavor.Turn != nil {
+		done, err := s.flavor.Turn(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
 	conn, err := s.write.Conn(ctx)
 	if err != nil {
 		return err

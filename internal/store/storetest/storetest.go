@@ -18,7 +18,9 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -32,6 +34,12 @@ import (
 // Run checks a store.
 func Run(t *testing.T, open func(tb testing.TB) store.Store) {
 	t.Helper()
+	if os.Getenv("WAYPOST_FAULTS") != "long" {
+		// Histories are many statements each, and SQLite under the race detector is slow.
+		if err := flag.Set("rapid.checks", "20"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, area := range []struct {
 		name  string
 		tests []test
