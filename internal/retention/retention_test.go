@@ -171,7 +171,7 @@ func (g *gateway) until(what string, holds func() bool) {
 	g.t.Helper()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for !holds() {
 		select {
 		case <-ticker.C:
