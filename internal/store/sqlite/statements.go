@@ -219,7 +219,7 @@ func (r row) Scan(dest ...any) error {
 
 // bulkSizes are how many rows one run of a statement takes. Most of the cost of a
 // run does not depend on the rows; past 32 there is nothing left to gain.
-var bulkSizes = [...]int{32, 8, 1}
+var bulkSizes = [...]int{32, 16, 8, 4, 2, 1}
 
 // bulk is one statement over many rows of values.
 type bulk struct {
