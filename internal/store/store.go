@@ -98,8 +98,9 @@ type Queue interface {
 	// transaction. Results for rows that are not in the node's hand are
 	// skipped, attempt included, and listed in Settled.Lost by index; but see
 	// Result.Earlier.
-	// Outcomes may reach the disk a little after Settle returns: losing one only
-	// means that a delivery is repeated. ErrLeaseLost if the lease has run out.
+	// Outcomes may reach the disk a little after Settle returns only if whatever
+	// loses them ends the node as well: a node forgets what it has settled, so a
+	// row that came back into its hand would stay there. ErrLeaseLost if the lease has run out.
 	Settle(ctx context.Context, node waypost.NodeID, results []Result) (Settled, error)
 }
 

@@ -399,3 +399,47 @@ func (p *proxy) serve(client, server net.Conn) {
 		}
 	}
 }
+
+// TestCrashAfterSettling: a node forgets what it has settled, and its lease outlives a
+// quick restart of the server. What was settled once came back into its hand, where
+// nobody looked at it again, and what waited for it waited for ever.
+func TestCrashAfterSettling(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.Start(t, true)
+	m := join(t, cluster.URL())
+	var last waypost.DeliveryID
+	for range 20 {
+		arrival := m.arrival(store.InHand)
+		if _, err := m.accept(arrival); err != nil {
+			t.Fatal(err)
+		}
+		last = waypost.DeliveryID{Event: arrival.Event.ID, Endpoint: endpoint}
+		settled, err := m.Settle(t.Context(), m.node, []store.Result{{
+			Delivery: last, Next: store.NextDelivered,
+			Attempt: &waypost.Attempt{Delivery: last, N: 1, At: time.Now(), Status: 200, Outcome: waypost.OutcomeDelivered, Reason: waypost.ReasonOK},
+		}})
+		if err != nil || len(settled.Lost) > 0 {
+			t.Fatalf("settled %+v, %v", settled, err)
+		}
+	}
+	cluster.Kill(t)
+	cluster.Restart(t)
+	within(t, func() bool { return m.Ping(t.Context()) == nil })
+	d, err := m.Delivery(t.Context(), last)
+	if err != nil || d.State != waypost.DeliveryDelivered {
+		t.Fatalf("after the crash it is %+v, %v; want it delivered", d, err)
+	}
+}
+
+func within(t *testing.T, holds func() bool) {
+	t.Helper()
+	deadline, tick := time.After(30*time.Second), time.NewTicker(10*time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("waited in vain")
+		}
+	}
+}

@@ -78,8 +78,7 @@ ON CONFLICT (endpoint_id, event_id)
 DO UPDATE SET at = excluded.at, reason = excluded.reason, attempts = excluded.attempts`
 )
 
-// Settle implements store.Queue. What it writes may be lost when the server
-// crashes: the delivery is then repeated. Hardly ever is an attempt on record
+// Settle implements store.Queue. It is on disk when it returns. Hardly ever is an attempt on record
 // already, so it first takes for granted that none is, which costs the server half
 // the looks into the index.
 func (s *Store) Settle(ctx context.Context, node waypost.NodeID, results []store.Result) (store.Settled, error) {
@@ -100,7 +99,9 @@ func (s *Store) settle(ctx context.Context, node waypost.NodeID, results []store
 		node: node,
 		opening: func(b *pgx.Batch) {
 			settled, first = store.Settled{}, nil
-			b.Queue("SET LOCAL synchronous_commit TO off")
+			// A node forgets what it has settled. Were that undone by a crash of the
+			// server, which a lease outlives, the row would stay in its hand for good.
+			b.Queue("SET LOCAL synchronous_commit TO on")
 			if len(waves) > 0 && !sqlstore.AnyEarlier(results, waves[0]) {
 				first = &settlement{store: s, node: node, attempts: attempts, results: results, wave: waves[0]}
 				first.claim(b)
