@@ -56,7 +56,7 @@ var mayImport = map[string][]string{
 
 	"internal/app":         {"*"},
 	"internal/app/apptest": {"*"},
-	"internal/bench":       {"internal/app", "internal/config", "internal/store/pgserver"},
+	"internal/bench":       {"internal/app", "internal/config", "internal/ingest", "internal/meta", "internal/store", "internal/store/pgserver", "internal/waypost"},
 	"internal/emulator":    {"internal/signature"},
 	"internal/backup":      {"internal/store/postgres", "internal/store/sqlite"},
 	"internal/cli":         {"internal/app", "internal/bench", "internal/backup", "internal/config", "internal/emulator", "internal/waypost"},

@@ -210,7 +210,7 @@ func (a *App) wire(c *config.Config, secrets secrets) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mountDialects(mux, dialects, service)
-	return hostDialects(c.DialectHosts, dialects, service, mux)
+	return hostDialects(c.DialectHosts, dialects, service, before(mux, "/ingest/", in.Handler()))
 }
 
 // gauges shows what the engine has in hand, and how much room there is.
@@ -239,6 +239,7 @@ func (a *App) gauges(meters *metrics.Metrics) {
 		"waypost_disk_used_bytes":          {"Bytes that the data takes.", func(g retention.Gauges) float64 { return float64(g.Used) }},
 		"waypost_disk_free_bytes":          {"Bytes there is room for; -1 if that can't be told.", func(g retention.Gauges) float64 { return float64(g.Free) }},
 		"waypost_disk_pressure":            {"How short the room is: 0 not, 1 forgetting ahead of time, 2 refusing webhooks.", func(g retention.Gauges) float64 { return float64(g.Level) }},
+		"waypost_rows_forgotten":           {"Rows that this node has forgotten since it started, for their age or for want of room: bodies, attempts, events, keys. Of days that go whole, as far as the database's statistics tell.", func(g retention.Gauges) float64 { return float64(g.Forgotten) }},
 		"waypost_oldest_event_age_seconds": {"Age of the oldest event that is kept.", func(g retention.Gauges) float64 { return g.OldestAge.Seconds() }},
 	} {
 		meters.Gauge(name, gauge.help, func() float64 { return gauge.read(a.retention.Gauges()) })
@@ -281,6 +282,9 @@ func (a *App) Addr() string { return a.server.Addr() }
 
 // Handler is everything the gateway serves.
 func (a *App) Handler() http.Handler { return a.handler }
+
+// Committer is where events go in that are taken apart already.
+func (a *App) Committer() *ingest.Committer { return a.committer }
 
 // Run serves until ctx ends, or a part fails that the rest can't do without.
 func (a *App) Run(ctx context.Context) error {

@@ -20,6 +20,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -42,6 +43,7 @@ type Options struct {
 	Only     []string  // scenarios; empty: all but the long ones
 	Settled  int       // events settled and owed before the growth scenario
 	Owed     int
+	Idle     int       // endpoints without work there
 	Profiles string    // directory for CPU profiles of the gateways; empty: none
 	Progress io.Writer // told what is being measured
 }
@@ -49,7 +51,12 @@ type Options struct {
 // RoleArgument comes before the name of a role on the command line of a child.
 const RoleArgument = "bench-role"
 
-const clients = 64 // connections, and requests at a time
+// The bare client and an endpoint have as many requests in flight at a time as
+// there are clients. Senders come from many sides: so many have a request under way.
+const (
+	clients = 64
+	senders = 128
+)
 
 // scenario is one thing to measure.
 type scenario struct {
@@ -60,7 +67,7 @@ type scenario struct {
 }
 
 var scenarios = []scenario{
-	{"throughput", false, "events a second and CPU time per event, ingest in-process and over HTTP", throughput},
+	{"throughput", false, "events a second and CPU time per event: over HTTP, with ingest in-process, and of store and delivery alone", throughput},
 	{"latency", false, "accept and end-to-end latency at 50, 1,000 and 5,000 events a second", latency},
 	{"dialects", false, "each dialect against meta", dialects},
 	{"fanout", false, "1, 3 and 10 endpoints for each event", fanout},
@@ -68,7 +75,7 @@ var scenarios = []scenario{
 	{"tls", false, "receivers with TLS", overTLS},
 	{"failing", false, "half of the endpoints refuse", failing},
 	{"isolation", true, "10,000 endpoints of which 10 % hang; a tenant with 100 times the traffic", isolation},
-	{"growth", true, "a store with millions of rows; restart; idle endpoints", growth},
+	{"growth", true, "a store with millions of rows; restart; a backlog that drains; pruning; idle endpoints", growth},
 }
 
 // Scenarios lists the names, and what each measures.
@@ -156,7 +163,8 @@ func choose(only []string) ([]scenario, error) {
 	}
 	for _, name := range only {
 		if !slices.ContainsFunc(scenarios, func(s scenario) bool { return s.name == name }) {
-			return nil, fmt.Errorf("no scenario is called %q", name)
+			names, _ := Scenarios()
+			return nil, fmt.Errorf("no scenario is called %q; there are %s", name, strings.Join(names, ", "))
 		}
 	}
 	return chosen, nil

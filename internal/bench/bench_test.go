@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 // nothing, but each must come to its end with figures.
 func TestScenarios(t *testing.T) {
 	t.Parallel()
-	checkForms(t, measure(t, "sqlite", []string{"throughput", "latency", "batches", "tls", "failing"}, nil))
+	checkForms(t, measure(t, "sqlite", []string{"throughput", "latency", "batches", "tls", "failing", "growth"}, nil))
 }
 
 func TestPostgres(t *testing.T) {
@@ -47,7 +47,7 @@ func measure(t *testing.T, store string, scenarios []string, postgres func(conte
 	t.Helper()
 	report, err := bench.Run(t.Context(), bench.Options{
 		Executable: os.Args[0], Dir: t.TempDir(), SQLite: postgres == nil, Postgres: postgres, Only: scenarios,
-		Pairs: 1, Events: 300, Seconds: 1, Rates: []float64{200}, Progress: io.Discard,
+		Pairs: 1, Events: 300, Seconds: 1, Rates: []float64{200}, Settled: 300, Owed: 100, Idle: 50, Progress: io.Discard,
 	})
 	if err != nil {
 		t.Fatal(err)

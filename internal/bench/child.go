@@ -33,6 +33,10 @@ type request struct {
 	Rate    float64 `json:"rate,omitempty"`
 	Seconds int     `json:"seconds,omitempty"`
 	CA      string  `json:"ca,omitempty"`
+	// Tenant, Number and Endpoint are whose the events are that go past ingest.
+	Tenant   string `json:"tenant,omitempty"`
+	Number   string `json:"number,omitempty"`
+	Endpoint string `json:"endpoint,omitempty"`
 	// Heavy: for each event of one of the numbers, 100 of the number after them.
 	Heavy int `json:"heavy,omitempty"`
 	// Hanging: one number in so many never answers.
@@ -51,6 +55,7 @@ type answer struct {
 	Written   int64      `json:"written,omitempty"` // bytes to disk so far
 	Working   int64      `json:"working,omitempty"` // deliveries in hand or not recorded
 	Commits   int64      `json:"commits,omitempty"`
+	Forgotten int64      `json:"forgotten,omitempty"`
 	Ready     float64    `json:"ready,omitempty"` // seconds from start to ready
 	Latencies *latencies `json:"latencies,omitempty"`
 }

@@ -10,23 +10,23 @@ import (
 	"time"
 )
 
-// drive makes requests: Events of them as fast as they go, or, with a Rate, for
-// some seconds at moments that do not wait for answers. Latencies are counted
+// drive makes requests: Events of them as fast as so many workers can, or, with a
+// Rate, for some seconds at moments that do not wait for answers. Latencies are counted
 // from the moment a request was due, not from when it got away.
-func drive(r request, post func(i int, due time.Time) error) (answer, error) {
+func drive(workers int, r request, post func(i int, due time.Time) error) (answer, error) {
 	if r.Rate > 0 {
 		return atRate(r, post)
 	}
-	return answer{}, parallel(r.Events, func(i int) error { return post(i, time.Time{}) })
+	return answer{}, parallel(workers, r.Events, func(i int) error { return post(i, time.Time{}) })
 }
 
-// parallel calls do(0) to do(n-1) from as many goroutines as there are clients.
-func parallel(n int, do func(i int) error) error {
+// parallel calls do(0) to do(n-1) from so many goroutines, until one fails.
+func parallel(workers, n int, do func(i int) error) error {
 	var next atomic.Int64
-	var workers sync.WaitGroup
-	failed := make(chan error, clients)
-	for range clients {
-		workers.Go(func() {
+	var group sync.WaitGroup
+	failed := make(chan error, workers)
+	for range workers {
+		group.Go(func() {
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 				if err := do(int(i)); err != nil {
 					failed <- err
@@ -35,7 +35,7 @@ func parallel(n int, do func(i int) error) error {
 			}
 		})
 	}
-	workers.Wait()
+	group.Wait()
 	close(failed)
 	return <-failed
 }

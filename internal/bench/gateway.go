@@ -19,6 +19,10 @@ import (
 
 	"github.com/waypost-gateway/waypost/internal/app"
 	"github.com/waypost-gateway/waypost/internal/config"
+	"github.com/waypost-gateway/waypost/internal/ingest"
+	"github.com/waypost-gateway/waypost/internal/meta"
+	"github.com/waypost-gateway/waypost/internal/store"
+	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
 // gatewayConfig is what is set of a gateway; the rest is as it comes.
@@ -28,6 +32,8 @@ type gatewayConfig struct {
 	InFlight int    `json:"in_flight"` // 0: as it comes
 	CA       string `json:"ca,omitempty"`
 	Profiles string `json:"profiles,omitempty"` // directory for a CPU profile
+	// Retain is how long what is settled is kept; 0: as it comes.
+	Retain time.Duration `json:"retain,omitempty"`
 }
 
 const adminToken = "bench-token"
@@ -55,6 +61,9 @@ func runGateway(ctx context.Context, c *conversation) (err error) {
 	if set.InFlight > 0 {
 		settings.InFlight = set.InFlight
 	}
+	if age := config.Age(set.Retain); age > 0 {
+		settings.RetainBodies, settings.RetainAttempts, settings.RetainEvents = age, age, age
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	a, err := app.New(ctx, app.Options{Config: settings, Log: log, Stdout: io.Discard, Version: "bench"})
 	if err != nil {
@@ -67,7 +76,7 @@ func runGateway(ctx context.Context, c *conversation) (err error) {
 		cancel()
 		err = errors.Join(err, <-ended, a.Close())
 	}()
-	g := &gateway{handler: a.Handler()}
+	g := &gateway{handler: a.Handler(), committer: a.Committer()}
 	if err := poll(ctx, time.Millisecond, g.ready); err != nil {
 		return err
 	}
@@ -93,8 +102,11 @@ func profile(dir string) (stop func(), err error) {
 }
 
 type gateway struct {
-	handler  http.Handler
-	prepared []string
+	handler   http.Handler
+	committer *ingest.Committer
+	bodies    [][]byte // of what "feed" feeds, and their signatures
+	signed    []string
+	arrivals  [][]store.Arrival // what "commit" commits
 }
 
 func (g *gateway) ready() (bool, error) {
@@ -106,13 +118,59 @@ func (g *gateway) ready() (bool, error) {
 func (g *gateway) reply(r request) (a answer, err error) {
 	switch r.Do {
 	case "prepare":
-		g.prepared, err = signatures(r)
+		g.bodies, g.signed = make([][]byte, r.Events), make([]string, r.Events)
+		err = parallel(clients, r.Events, func(i int) error {
+			g.bodies[i] = payload(r, i, time.Time{})
+			g.signed[i] = sign(g.bodies[i])
+			return nil
+		})
 	case "feed":
-		err = parallel(r.Events, func(i int) error { return g.feed(payload(r, i, time.Time{}), g.prepared[i:i+1]) })
+		err = parallel(senders, r.Events, func(i int) error { return g.feed(g.bodies[i], g.signed[i:i+1]) })
+	case "prepare commit":
+		g.arrivals, err = arrivals(r)
+	case "commit":
+		err = parallel(senders, r.Events, func(i int) error {
+			_, err := g.committer.Commit(context.Background(), g.arrivals[i])
+			return err
+		})
 	default:
-		a.Working, a.Commits = g.working()
+		g.gauges(&a)
 	}
 	return a, err
+}
+
+// arrivals are what ingest makes of the run's requests: the events taken apart,
+// with owners and what they are owed to.
+func arrivals(r request) ([][]store.Arrival, error) {
+	tenant, err := waypost.ParseTenantID(r.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	number, err := waypost.ParseNumberID(r.Number)
+	if err != nil {
+		return nil, err
+	}
+	endpoint, err := waypost.ParseEndpointID(r.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	all := make([][]store.Arrival, r.Events)
+	return all, parallel(clients, r.Events, func(i int) error {
+		items, err := meta.Split(payload(r, i, time.Time{}))
+		if err != nil {
+			return err
+		}
+		item := &items[0]
+		all[i] = []store.Arrival{{
+			Event: waypost.Event{
+				Type: item.Type, State: waypost.EventRouted, TenantID: tenant, NumberID: number, Form: waypost.FormCloud,
+				PhoneNumberID: item.PhoneNumberID, WABAID: item.WABAID, Body: item.Body, OccurredAt: item.OccurredAt,
+			},
+			DedupeKey: item.DedupeKey(0),
+			Owed:      []store.Owing{{Endpoint: endpoint}},
+		}}
+		return nil
+	})
 }
 
 // feed hands a request to the handler.
@@ -139,8 +197,8 @@ func (d *discard) Header() http.Header         { return d.header }
 func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d *discard) WriteHeader(status int)      { d.status = status }
 
-// working reads what the gateway itself tells at /metrics.
-func (g *gateway) working() (working, commits int64) {
+// gauges reads what the gateway tells of itself.
+func (g *gateway) gauges(a *answer) {
 	recorder := httptest.NewRecorder()
 	g.handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil)) //nolint:noctx // answered in this process
 	lines := bufio.NewScanner(recorder.Body)
@@ -152,10 +210,11 @@ func (g *gateway) working() (working, commits int64) {
 		}
 		switch name {
 		case "waypost_delivery_in_memory", "waypost_delivery_results_unwritten":
-			working += int64(value)
+			a.Working += int64(value)
 		case "waypost_ingest_commits":
-			commits = int64(value)
+			a.Commits = int64(value)
+		case "waypost_rows_forgotten":
+			a.Forgotten = int64(value)
 		}
 	}
-	return working, commits
 }

@@ -26,19 +26,22 @@ func runGenerator(ctx context.Context, c *conversation) error {
 	if err := c.say(answer{}); err != nil {
 		return err
 	}
-	var prepared []string // signatures, which are made before the clock starts
+	var prepared [][]byte // requests, which are made before the clock starts
 	return c.serve(func(r request) (answer, error) {
 		if r.Do == "prepare" {
-			var err error
-			prepared, err = signatures(r)
-			return answer{}, err
+			prepared = make([][]byte, r.Events)
+			return answer{}, parallel(clients, r.Events, func(i int) error {
+				body := payload(r, i, time.Time{})
+				prepared[i] = appendRequest(nil, sign(body), body)
+				return nil
+			})
 		}
-		return drive(r, func(i int, due time.Time) error {
-			body := payload(r, i, due)
+		return drive(senders, r, func(i int, due time.Time) error {
 			if r.Rate == 0 {
-				return pool.post(ctx, prepared[i], body)
+				return pool.post(ctx, prepared[i])
 			}
-			return pool.post(ctx, sign(body), body)
+			body := payload(r, i, due)
+			return pool.post(ctx, appendRequest(nil, sign(body), body))
 		})
 	})
 }
@@ -62,14 +65,6 @@ func heavyEvent(r request, i int, due time.Time) []byte {
 	return body
 }
 
-func signatures(r request) ([]string, error) {
-	all := make([]string, r.Events)
-	return all, parallel(r.Events, func(i int) error {
-		all[i] = sign(payload(r, i, time.Time{}))
-		return nil
-	})
-}
-
 // rawPool keeps connections, the last used on top.
 type rawPool struct {
 	address string
@@ -81,12 +76,12 @@ type rawPool struct {
 // that are for long.
 const maxIdle = 2 * time.Second
 
-func (p *rawPool) post(ctx context.Context, signature string, body []byte) error {
+func (p *rawPool) post(ctx context.Context, request []byte) error {
 	c, err := p.get(ctx)
 	if err != nil {
 		return err
 	}
-	if err := c.post(signature, body); err != nil {
+	if err := c.post(request); err != nil {
 		return err
 	}
 	c.used = time.Now()
@@ -115,7 +110,6 @@ func (p *rawPool) get(ctx context.Context) (*rawConnection, error) {
 type rawConnection struct {
 	net.Conn
 	answers *bufio.Reader
-	request []byte
 	used    time.Time
 }
 
@@ -129,11 +123,15 @@ func dialRaw(ctx context.Context, address string) (*rawConnection, error) {
 }
 
 // post sends one signed webhook and reads the answer, which must be 200.
-func (c *rawConnection) post(signature string, body []byte) error {
-	c.request = fmt.Appendf(c.request[:0], "POST /ingest/meta/default HTTP/1.1\r\nHost: gateway\r\nUser-Agent: bench\r\n"+
+// appendRequest appends the whole of a request, as it goes over the wire.
+func appendRequest(b []byte, signature string, body []byte) []byte {
+	b = fmt.Appendf(b, "POST /ingest/meta/default HTTP/1.1\r\nHost: gateway\r\nUser-Agent: bench\r\n"+
 		"Content-Type: application/json\r\nX-Hub-Signature-256: %s\r\nContent-Length: %d\r\n\r\n", signature, len(body))
-	c.request = append(c.request, body...)
-	if _, err := c.Write(c.request); err != nil {
+	return append(b, body...)
+}
+
+func (c *rawConnection) post(request []byte) error {
+	if _, err := c.Write(request); err != nil {
 		return err
 	}
 	length := 0

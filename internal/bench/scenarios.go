@@ -95,6 +95,8 @@ type path struct {
 	gateway *site
 	sink    *receiver
 	feeder  *child // nil: in-process
+	past    string // in-process and past ingest: the endpoint that is owed the events
+	number  string
 	numbers int
 	hooks   int // that reach the sink for each event
 	batch   int
@@ -112,6 +114,10 @@ func (s *stage) through(p path) func(context.Context) (measure, error) {
 		feeder, do := p.feeder, "send"
 		if feeder == nil {
 			feeder, do = p.gateway.child, "feed"
+		}
+		if p.past != "" {
+			r.Do, do = "prepare commit", "commit"
+			r.Tenant, r.Number, r.Endpoint = p.gateway.tenant, p.number, p.past
 		}
 		if _, err := feeder.ask(r); err != nil {
 			return measure{}, err
@@ -164,21 +170,26 @@ func throughput(ctx context.Context, s *stage) error {
 	if err != nil {
 		return err
 	}
-	if _, err := b.gateway.endpoint(ctx, b.gateway.tenant, b.number, "meta", b.sink.url("ok", 0, 1)); err != nil {
+	endpoint, err := b.gateway.endpoint(ctx, b.gateway.tenant, b.number, "meta", b.sink.url("ok", 0, 1))
+	if err != nil {
 		return err
 	}
 	ceiling := s.ceiling(b.client, b.sink, 1, 0)
-	inProcess := &kind{name: "in-process", run: s.through(path{gateway: b.gateway, sink: b.sink, numbers: 1, hooks: 1})}
-	full := &kind{name: "full path", run: s.through(path{gateway: b.gateway, sink: b.sink, feeder: b.generator, numbers: 1, hooks: 1})}
-	if err := s.turns(ctx, ceiling, inProcess, full); err != nil {
+	p := path{gateway: b.gateway, sink: b.sink, numbers: 1, hooks: 1}
+	inProcess := &kind{name: "ingest in-process", run: s.through(p)}
+	p.past, p.number = endpoint, b.number
+	alone := &kind{name: "store and delivery alone", run: s.through(p)}
+	p = path{gateway: b.gateway, sink: b.sink, feeder: b.generator, numbers: 1, hooks: 1}
+	full := &kind{name: "full path", run: s.through(p)}
+	if err := s.turns(ctx, ceiling, full, inProcess, alone); err != nil {
 		return err
 	}
 	foreign := s.foreign
 	s.add("bare client", ceiling.figures()...)
-	s.foreign = foreign
-	s.add("in-process ingest", inProcess.against(ceiling, "the bare client")...)
-	s.foreign = foreign
-	s.add("full path", full.against(ceiling, "the bare client")...)
+	for _, k := range []*kind{full, inProcess, alone} {
+		s.foreign = foreign
+		s.add(k.name, k.against(ceiling, "the bare client")...)
+	}
 	return nil
 }
 

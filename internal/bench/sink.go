@@ -186,7 +186,7 @@ func runClient(ctx context.Context, c *conversation) error {
 			_, _ = io.Copy(io.Discard, response.Body)
 			return response.Body.Close()
 		}
-		return drive(r, post)
+		return drive(clients, r, post)
 	})
 }
 

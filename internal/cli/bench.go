@@ -20,6 +20,7 @@ type benchCommand struct {
 	Seconds  int      `default:"5" placeholder:"N" help:"Length of a run at a fixed rate."`
 	Settled  int      `default:"5000000" placeholder:"N" help:"Settled deliveries in the store of the growth scenario."`
 	Owed     int      `default:"1000000" placeholder:"N" help:"Owed deliveries there."`
+	Idle     int      `default:"100000" placeholder:"N" help:"Endpoints without work there."`
 	Dir      string   `type:"existingdir" placeholder:"DIR" help:"Where the stores are made: a directory on the disk to be measured. Default: that for temporary files."`
 	Profiles string   `type:"existingdir" placeholder:"DIR" help:"Where to leave a CPU profile of each gateway."`
 	JSON     bool     `help:"Print the report as JSON."`
@@ -44,7 +45,7 @@ func (c *benchCommand) Run(s *session) (err error) {
 	}
 	options := bench.Options{
 		Executable: executable, Dir: c.Dir, Pairs: c.Pairs, Events: c.Events, Seconds: c.Seconds,
-		Only: c.Only, Settled: c.Settled, Owed: c.Owed, Profiles: c.Profiles, Progress: s.stderr,
+		Only: c.Only, Settled: c.Settled, Owed: c.Owed, Idle: c.Idle, Profiles: c.Profiles, Progress: s.stderr,
 	}
 	if slices.Contains(c.Stores, "postgres") {
 		databases, startErr := c.databases()

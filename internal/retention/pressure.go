@@ -58,13 +58,14 @@ type Gauges struct {
 	Used, Free int64         // bytes, as in store.Usage
 	OldestAge  time.Duration // of the oldest event; 0 if there is none
 	Level      Level
+	Forgotten  int64 // rows, bodies among them, that this node has forgotten since it started
 }
 
 // Gauges tells how it stands, as of the last look.
 func (k *Keeper) Gauges() Gauges {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	g := Gauges{Used: k.usage.Used, Free: k.usage.Free, Level: k.level}
+	g := Gauges{Used: k.usage.Used, Free: k.usage.Free, Level: k.level, Forgotten: k.forgotten.Load()}
 	if k.usage.Oldest != 0 {
 		g.OldestAge = k.o.Now().Sub(k.usage.Oldest.Time())
 	}

@@ -55,6 +55,8 @@ type Keeper struct {
 	full  atomic.Pointer[waypost.Error]
 	tight chan struct{} // holds a token when the room has become short
 
+	forgotten atomic.Int64 // rows
+
 	mu    sync.Mutex
 	usage store.Usage
 	level Level
@@ -196,6 +198,7 @@ func (k *Keeper) forget(ctx context.Context, h store.Horizons) bool {
 			return true
 		}
 		add(&sum, &pruned)
+		k.forgotten.Add(int64(rows(&pruned)))
 		took := time.Since(start)
 		if pruned.Partitions == 0 {
 			k.adapt(took, rows(&pruned))

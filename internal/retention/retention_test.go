@@ -336,7 +336,7 @@ func pruneBesideWriting(t *testing.T, g *gateway, clocks retention.Clocks) {
 	last := waypost.FirstEventID(begins.Add((pruned-1)*day/old)) + 1 // as fill has made it
 	_, err := g.Event(t.Context(), last)
 	g.must(err)
-	_, stop := g.run(retention.Options{Clocks: clocks})
+	k, stop := g.run(retention.Options{Clocks: clocks})
 	var written []waypost.DeliveryID
 	for gone := false; !gone; {
 		owed := g.accept(body, make([]waypost.EventID, batch)...)
@@ -353,6 +353,9 @@ func pruneBesideWriting(t *testing.T, g *gateway, clocks retention.Clocks) {
 	}
 	stop()
 	t.Logf("%d events forgotten while %d were accepted and delivered", pruned, len(written))
+	if forgotten := k.Gauges().Forgotten; forgotten < pruned {
+		t.Errorf("%d rows are said to be forgotten", forgotten)
+	}
 	for _, id := range written {
 		if record, err := g.Event(t.Context(), id.Event); err != nil || len(record.Body) != len(body) {
 			t.Fatalf("%s, just written, has %d bytes of body: %v", id, len(record.Body), err)
