@@ -37,6 +37,25 @@ func (*benchCommand) Help() string {
 	return b.String()
 }
 
+// Validate refuses what nothing could be measured with.
+func (c *benchCommand) Validate() error {
+	names, _ := bench.Scenarios()
+	for _, name := range c.Only {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("--only: no scenario is called %q; there are %s", name, strings.Join(names, ", "))
+		}
+	}
+	for _, least := range []struct {
+		flag  string
+		value int
+	}{{"pairs", c.Pairs}, {"events", c.Events}, {"seconds", c.Seconds}, {"settled", c.Settled}, {"owed", c.Owed}, {"idle", c.Idle}} {
+		if least.value < 1 {
+			return fmt.Errorf("--%s must be at least 1, not %d", least.flag, least.value)
+		}
+	}
+	return nil
+}
+
 // Run measures and prints the report.
 func (c *benchCommand) Run(s *session) (err error) {
 	executable, err := os.Executable()

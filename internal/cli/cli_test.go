@@ -58,6 +58,8 @@ func TestExitStatus(t *testing.T) {
 		{"an unknown flag", []string{"version", "--no-such"}, 2},
 		{"a setting that makes no sense", []string{"config", "show", "--listen=x"}, 2},
 		{"a file that is not there", []string{"config", "show", "--config=/nonexistent"}, 2},
+		{"a scenario that is none", []string{"bench", "--only=thruput"}, 2},
+		{"no runs", []string{"bench", "--pairs=0"}, 2},
 		{"an address that is taken", []string{"serve", "--listen", listener.Addr().String(), "--data", t.TempDir()}, 1},
 	}
 	for _, tt := range tests {
