@@ -55,6 +55,7 @@ type App struct {
 	retention *retention.Keeper
 	handler   http.Handler
 	server    *httpserver.Server
+	memory    idleMemory
 }
 
 // New opens the store, wires the parts and starts to listen; requests are
@@ -114,6 +115,7 @@ func (a *App) open(ctx context.Context, options Options) error {
 	if err := a.directory.CatchUp(ctx); err != nil {
 		return err
 	}
+	a.memory.giveBack(allocated()) // reading very many endpoints takes several times what they do
 	a.handler = a.wire(c, secrets{adminDigest, linkKeys, toldKeys, box})
 	a.server, err = httpserver.New(ctx, httpserver.Options{
 		Address:        c.Listen,
@@ -290,6 +292,7 @@ func (a *App) Committer() *ingest.Committer { return a.committer }
 func (a *App) Run(ctx context.Context) error {
 	a.log.Info("waypost is up", "address", a.Addr())
 	err := runInOrder(ctx,
+		a.memory.watch,
 		a.retention.Run,
 		a.directory.Run,
 		func(ctx context.Context) error { return a.node.Run(ctx, a.engine) },

@@ -2,12 +2,15 @@ package app
 
 import (
 	"bytes"
+	"context"
 	"math"
 	"os"
 	"path"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Garbage is collected when the heap has grown to five times what was live, not
@@ -79,4 +82,51 @@ func readLimit(file string) int64 {
 		return math.MaxInt64
 	}
 	return limit
+}
+
+// What a busy hour has left behind is given back to the system once there is
+// little to do: the collector by itself keeps five times what is live, for the
+// next busy hour.
+const (
+	quietLook  = 10 * time.Second
+	quietBytes = 16 << 20 // allocated within that time; below, it is quiet
+	worthwhile = 16 << 20 // allocated since memory was last given back
+)
+
+// idleMemory gives memory back. Its zero value has not done so yet.
+type idleMemory struct{ allocated uint64 } // by the process, when it did
+
+// giveBack collects garbage, if enough was allocated, and gives back what is free.
+func (i *idleMemory) giveBack(allocated uint64) (done bool) {
+	if allocated-i.allocated < worthwhile {
+		return false
+	}
+	debug.FreeOSMemory()
+	i.allocated = allocated
+	return true
+}
+
+// watch gives memory back whenever it has become quiet, until ctx ends.
+func (i *idleMemory) watch(ctx context.Context) error {
+	ticker := time.NewTicker(quietLook)
+	defer ticker.Stop()
+	for before := allocated(); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		now := allocated()
+		if now-before < quietBytes {
+			i.giveBack(now)
+		}
+		before = now
+	}
+}
+
+// allocated is how many bytes the process has allocated so far.
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }

@@ -50,3 +50,20 @@ func TestGrantedMemory(t *testing.T) {
 		t.Errorf("without a list: %d", got)
 	}
 }
+
+func TestIdleMemory(t *testing.T) {
+	t.Parallel()
+	var memory idleMemory
+	begin := allocated()
+	memory.allocated = begin
+	if memory.giveBack(begin + worthwhile - 1) {
+		t.Error("it collects for next to nothing")
+	}
+	if !memory.giveBack(begin+worthwhile) || memory.giveBack(begin+worthwhile+1) {
+		t.Error("it collects not once, when it is worth it")
+	}
+	garbage := make([]byte, 1<<20)
+	if now := allocated(); now < begin+uint64(len(garbage)) {
+		t.Errorf("%d bytes allocated after %d and %d more", now, begin, len(garbage))
+	}
+}
