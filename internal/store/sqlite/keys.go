@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql/driver"
 	"maps"
 	"slices"
 
@@ -90,7 +89,7 @@ func (k *keys) forget() {
 // are.
 func (w *writer) claimKeys(batch []store.Arrival) ([]store.Receipt, error) {
 	receipts := make([]store.Receipt, len(batch))
-	values := make([]driver.Value, 0, w.dedupe.width*len(batch))
+	values := w.dedupe.rows(len(batch))
 	claimed := make(map[string]waypost.EventID, len(batch))
 	for i := range batch {
 		event, key := batch[i].Event.ID, batch[i].DedupeKey

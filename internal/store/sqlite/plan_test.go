@@ -30,6 +30,24 @@ func TestTakeDoesNotSort(t *testing.T) {
 	}
 }
 
+// TestSettleSeeks looks at the plan of settling: each row is found by its key,
+// whatever else is owed, and nothing is gathered first.
+func TestSettleSeeks(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := Open(t.Context(), Options{Dir: dir, Sealer: storetest.Sealer()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	steps := explain(t, filepath.Join(dir, fileName), settleHead+`?, 101)`)
+	if len(steps) != 1 || steps[0] != "SEARCH deliveries USING PRIMARY KEY (event_id=? AND endpoint_id=?)" {
+		t.Errorf("the plan is %q; want nothing but seeks of the primary key", steps)
+	}
+}
+
 // explain gives the steps of a statement's plan.
 func explain(t *testing.T, path, statement string) []string {
 	t.Helper()

@@ -18,7 +18,7 @@ func (s *Store) Accept(ctx context.Context, node waypost.NodeID, batch []store.A
 		if receipts, err = w.claimKeys(batch); err != nil {
 			return err
 		}
-		events, owed := s.rows(node, batch, receipts)
+		events, owed := s.rows(w, node, batch, receipts)
 		if err := w.events.exec(events); err != nil {
 			return err
 		}
@@ -34,10 +34,9 @@ func (s *Store) Accept(ctx context.Context, node waypost.NodeID, batch []store.A
 }
 
 // rows are the values to insert for the arrivals that are no repeats.
-func (s *Store) rows(node waypost.NodeID, batch []store.Arrival, receipts []store.Receipt) (events, owed []driver.Value) {
+func (s *Store) rows(w *writer, node waypost.NodeID, batch []store.Arrival, receipts []store.Receipt) (events, owed []driver.Value) {
 	now := s.Now()
-	events = make([]driver.Value, 0, 12*len(batch))
-	owed = make([]driver.Value, 0, 5*len(batch))
+	events, owed = w.events.rows(len(batch)), w.owed.rows(len(batch))
 	var scratch []sqlstore.OwedRow
 	for i := range batch {
 		if receipts[i].Duplicate {
@@ -77,11 +76,11 @@ func (s *Store) Take(ctx context.Context, node waypost.NodeID, endpoint waypost.
 		if taken, err = w.due(endpoint, now, limit, order); err != nil {
 			return err
 		}
-		values := make([]driver.Value, 0, w.hand.width*len(taken))
+		events := w.hand.rows(len(taken))
 		for i := range taken {
-			values = append(values, int64(taken[i].Event.ID), int64(endpoint))
+			events = append(events, int64(taken[i].Event.ID))
 		}
-		return w.hand.exec(values, int64(node))
+		return w.hand.exec(events, int64(node), int64(endpoint))
 	})
 	if err != nil {
 		return nil, err

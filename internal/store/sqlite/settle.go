@@ -46,6 +46,9 @@ func (s *Store) settle(ctx context.Context, node waypost.NodeID, results []store
 	return settled, err
 }
 
+// detailSize is what the detail of an attempt that went well takes, about.
+const detailSize = 160
+
 // settlement is the writing back of one wave of results.
 type settlement struct {
 	store    *Store
@@ -70,15 +73,19 @@ func (w *settlement) settle(wave []int) error {
 		return err
 	}
 	var exhausted []driver.Value
-	attempts := make([]driver.Value, 0, w.writer.attempts.width*len(wave))
-	ended := make(map[waypost.DeliveryID]*store.Result, len(before))
+	w.details = make([]byte, 0, detailSize*len(wave))
+	attempts := w.writer.attempts.rows(len(wave))
+	ended := make([]*store.Result, 0, len(wave))
 	for _, i := range wave {
 		r := &w.results[i]
 		count, mine := before[r.Delivery]
-		if r.Next == store.NextRetry {
+		switch {
+		case r.Next == store.NextRetry:
 			if mine, err = w.putOff(r); err != nil {
 				return err
 			}
+		case !w.asksBefore(r):
+			mine = true
 		}
 		if !mine {
 			w.lost = append(w.lost, i)
@@ -86,7 +93,7 @@ func (w *settlement) settle(wave []int) error {
 		}
 		attempts = w.appendAttempt(attempts, r)
 		if r.Next != store.NextRetry {
-			ended[r.Delivery] = r
+			ended = append(ended, r)
 		}
 		if r.Next == store.NextExhausted {
 			exhausted = append(exhausted, int64(r.Delivery.Endpoint), int64(r.Delivery.Event),
@@ -123,37 +130,51 @@ func (w *settlement) seize(wave []int) ([]int, error) {
 	return left, nil
 }
 
+// asksBefore tells whether it matters if a delivery that is settled was in the
+// node's hand, and how many requests had been made: of what was delivered,
+// trusting, neither does.
+func (w *settlement) asksBefore(r *store.Result) bool {
+	return !w.trusting || r.Next != store.NextDelivered
+}
+
 // remove takes away the rows of what is settled, as far as they are in the node's
-// hand, and gives how many requests had been made before. Of what was delivered
-// nobody asks that; trusting, it is 0.
-func (w *settlement) remove(wave []int) (map[waypost.DeliveryID]int, error) {
-	var plain, told []driver.Value
-	before := make(map[waypost.DeliveryID]int, len(wave))
+// hand, and gives how many requests had been made before, for those that ask.
+func (w *settlement) remove(wave []int) (before map[waypost.DeliveryID]int, err error) {
+	plain, told := make(map[waypost.EndpointID][]driver.Value), make(map[waypost.EndpointID][]driver.Value)
 	for _, i := range wave {
-		switch r := &w.results[i]; {
-		case r.Next == store.NextRetry:
-		case r.Next == store.NextDelivered && w.trusting:
-			before[r.Delivery] = 0
-			plain = append(plain, int64(r.Delivery.Event), int64(r.Delivery.Endpoint))
-		default:
-			told = append(told, int64(r.Delivery.Event), int64(r.Delivery.Endpoint))
+		r := &w.results[i]
+		if r.Next == store.NextRetry {
+			continue
+		}
+		to := plain
+		if w.asksBefore(r) {
+			to = told
+		}
+		to[r.Delivery.Endpoint] = append(to[r.Delivery.Endpoint], int64(r.Delivery.Event))
+	}
+	for endpoint, events := range plain {
+		removed, err := w.writer.settle.change(events, int64(w.node), int64(endpoint))
+		if err != nil {
+			return nil, err
+		}
+		if removed != int64(len(events)) {
+			return nil, errNotInHand
 		}
 	}
-	removed, err := w.writer.settle.change(plain, int64(w.node))
-	if err != nil {
-		return nil, err
+	before = make(map[waypost.DeliveryID]int)
+	for endpoint, events := range told {
+		err := w.writer.settleTold.query(func(r row) error {
+			var id waypost.DeliveryID
+			var attempts int
+			err := r.Scan(&id.Event, &id.Endpoint, &attempts)
+			before[id] = attempts
+			return err
+		}, events, int64(w.node), int64(endpoint))
+		if err != nil {
+			return nil, err
+		}
 	}
-	if removed != int64(len(plain)/2) {
-		return nil, errNotInHand
-	}
-	err = w.writer.settleTold.query(func(r row) error {
-		var id waypost.DeliveryID
-		var attempts int
-		err := r.Scan(&id.Event, &id.Endpoint, &attempts)
-		before[id] = attempts
-		return err
-	}, told, int64(w.node))
-	return before, err
+	return before, nil
 }
 
 // putOff keeps a delivery owed. It reports whether it was in the node's hand.
@@ -184,10 +205,14 @@ type waiting struct {
 
 // settleWaiting releases what waited for a delivery that was received, and gives
 // up what waited for one that was given up, and what waited for that.
-func (w *settlement) settleWaiting(ended map[waypost.DeliveryID]*store.Result) error {
-	left, err := w.waitingFor(ended)
-	if err != nil {
+func (w *settlement) settleWaiting(results []*store.Result) error {
+	left, err := w.waitingFor(results)
+	if err != nil || len(left) == 0 {
 		return err
+	}
+	ended := make(map[waypost.DeliveryID]*store.Result, len(results))
+	for _, r := range results {
+		ended[r.Delivery] = r
 	}
 	var dropped, exhausted []driver.Value
 	for i := 0; i < len(left); {
@@ -219,7 +244,7 @@ func (w *settlement) settleWaiting(ended map[waypost.DeliveryID]*store.Result) e
 
 // waitingFor finds what waits among the deliveries of the events. Mostly nothing
 // waits anywhere, which costs one look.
-func (w *settlement) waitingFor(ended map[waypost.DeliveryID]*store.Result) (found []waiting, err error) {
+func (w *settlement) waitingFor(ended []*store.Result) (found []waiting, err error) {
 	some := false
 	err = w.writer.anyWaiting.query(func(row) error {
 		some = true
@@ -230,10 +255,10 @@ func (w *settlement) waitingFor(ended map[waypost.DeliveryID]*store.Result) (fou
 	}
 	events := make(map[waypost.EventID]struct{}, len(ended))
 	values := make([]driver.Value, 0, len(ended))
-	for id := range ended {
-		if _, again := events[id.Event]; !again {
-			events[id.Event] = struct{}{}
-			values = append(values, int64(id.Event))
+	for _, r := range ended {
+		if _, again := events[r.Delivery.Event]; !again {
+			events[r.Delivery.Event] = struct{}{}
+			values = append(values, int64(r.Delivery.Event))
 		}
 	}
 	err = w.writer.waiting.query(func(r row) error {

@@ -67,14 +67,14 @@ func prepare(conn driver.Conn) (statements, error) {
 
 		oldest: p.one(oldestQuery),
 		newest: p.one(newestQuery),
-		hand:   p.bulk(`UPDATE deliveries SET node_id = ? WHERE (event_id, endpoint_id) IN (VALUES `, `(?, ?)`, `)`),
+		hand:   p.bulk(`UPDATE deliveries SET node_id = ? WHERE endpoint_id = ? AND event_id IN (`, `?`, `)`),
 
 		// The pluses keep the planner from trying the partial indexes on each value of
 		// node_id and after_endpoint: it would plan these statements anew at each run,
 		// and might read through a long backlog of waiting deliveries at each flush.
 		seize:  p.one(`UPDATE deliveries SET node_id = ? WHERE event_id = ? AND endpoint_id = ? AND +node_id = 0 AND attempts = ?`),
-		settle: p.bulk(`DELETE FROM deliveries WHERE +node_id = ? AND (event_id, endpoint_id) IN (VALUES `, `(?, ?)`, `)`),
-		settleTold: p.bulk(`DELETE FROM deliveries WHERE +node_id = ? AND (event_id, endpoint_id) IN (VALUES `, `(?, ?)`, `)
+		settle: p.bulk(settleHead, `?`, `)`),
+		settleTold: p.bulk(settleHead, `?`, `)
 RETURNING event_id, endpoint_id, attempts`),
 		// A due of 0 was set by Retry while the delivery was in hand: it is due now.
 		putOff: p.one(`
@@ -105,6 +105,10 @@ func (st *statements) close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// settleHead is by endpoint, because a list of pairs would be gone through three
+// times: to sort it, to find the rows, and to delete them.
+const settleHead = `DELETE FROM deliveries WHERE +node_id = ? AND endpoint_id = ? AND event_id IN (`
 
 // What is due is selected in the order of an index, so that a backlog is not
 // sorted however long it is.
@@ -225,6 +229,14 @@ var bulkSizes = [...]int{32, 16, 8, 4, 2, 1}
 type bulk struct {
 	statements [len(bulkSizes)]*statement
 	width      int // values in a row
+	spare      []driver.Value
+}
+
+// rows is empty, with room for n rows: for values that exec, change or query gets
+// and nothing else needs. There is one at a time.
+func (b *bulk) rows(n int) []driver.Value {
+	b.spare = slices.Grow(b.spare[:0], n*b.width)
+	return b.spare
 }
 
 // exec runs the statement over the rows, which are given one after the other in
@@ -252,6 +264,7 @@ func (b *bulk) query(scan func(row) error, values []driver.Value, fixed ...drive
 }
 
 func (b *bulk) each(values, fixed []driver.Value, run func(*statement, []driver.Value) error) error {
+	defer clear(values) // bodies are not to stay in memory that is used again
 	for i, size := range bulkSizes {
 		for n := size * b.width; len(values) > 0 && len(values) >= n; values = values[n:] {
 			part := values[:n:n]
