@@ -30,7 +30,7 @@ var ErrNoServer = pgserver.ErrNotInstalled
 // OnOwnServer starts a server from the installed binaries, with its data, synced
 // as a real one's, below dir (empty: that for temporary files).
 func OnOwnServer(dir string) (*Databases, error) {
-	server, err := pgserver.Start(pgserver.Options{Parent: dir, Fsync: true, Settings: []string{"max_wal_size=2GB"}})
+	server, err := pgserver.Start(pgserver.Options{Parent: dir, Fsync: true, Seasoned: true})
 	if err != nil {
 		return nil, err
 	}

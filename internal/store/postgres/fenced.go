@@ -28,20 +28,45 @@ type fencedWork struct {
 	rest    func(context.Context, *pgx.Conn) error
 }
 
-// fenced runs the work and commits it. The commit is a message of its own: until
-// it is sent, a broken connection has changed nothing for certain.
+// fenced runs the work and commits it.
 func (s *Store) fenced(ctx context.Context, w fencedWork) error {
+	return s.transaction(ctx, w.verb, w.run)
+}
+
+// transaction runs work, which begins one, and commits it. The commit is a message
+// of its own: until it is sent, a broken connection has changed nothing for certain.
+func (s *Store) transaction(ctx context.Context, verb string, work func(context.Context, *pgx.Conn) error) error {
 	err := s.Rerun(ctx, func() error {
 		return s.pool.AcquireFunc(ctx, func(pooled *pgxpool.Conn) error {
 			conn := pooled.Conn()
-			if err := w.run(ctx, conn); err != nil {
+			if err := work(ctx, conn); err != nil {
 				rollback(ctx, conn)
 				return err
 			}
 			return commit(ctx, conn)
 		})
 	})
-	return s.Explain(w.verb, err)
+	return s.Explain(verb, err)
+}
+
+// piped runs a transaction of a node that queues all its statements at once. Their
+// answers, without those of the statements that fence it, go to check.
+func (s *Store) piped(ctx context.Context, verb string, node waypost.NodeID, queue func(context.Context, *pipe), check func([]answer) error) error {
+	return s.transaction(ctx, verb, func(ctx context.Context, conn *pgx.Conn) error {
+		p := pipeTo(conn)
+		defer p.free()
+		p.queue(ctx, "BEGIN")
+		p.queue(ctx, leaseQuery, int64(node))
+		queue(ctx, p)
+		answers, err := p.run(ctx)
+		switch {
+		case err != nil:
+			return err
+		case answers[1].rows == 0:
+			return store.ErrLeaseLost
+		}
+		return check(answers[2:])
+	})
 }
 
 func (w *fencedWork) run(ctx context.Context, conn *pgx.Conn) error {

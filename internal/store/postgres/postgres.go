@@ -1,9 +1,13 @@
 // Package postgres keeps everything in one PostgreSQL database that several
 // gateway processes share.
 //
-// An accepted event is on the server's disk when Accept returns: accepts commit
-// synchronously whatever the server's default is. Outcomes may follow a moment
-// later, because losing one only repeats a delivery.
+// An accepted event is on the server's disk when Accept returns, and an outcome when
+// Settle does: sessions commit synchronously whatever the server's default is.
+//
+// Accept and Settle take for granted what is nearly always so, that events are new
+// and deliveries in the node's hand, and send a whole transaction but its commit in
+// one message (see pipe). If the server finds it otherwise, nothing has changed, and
+// the batch goes through statements that look first.
 //
 // Each write of a node locks the node's row against removal, so a node is either
 // alive until its transaction ends or the transaction changes nothing. A commit
@@ -23,6 +27,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -71,6 +76,7 @@ type Store struct {
 	db       *sql.DB // the same pool, for the queries both databases share
 	listener *listener
 	doubts   doubts
+	repeats  atomic.Bool // the last batch that was looked through held some
 	close    func() error
 }
 
