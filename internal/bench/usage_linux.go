@@ -83,7 +83,11 @@ func serverUsage(server int) (cpu, written int64) {
 		if parent, _ := strconv.Atoi(fields[1]); parent != server && pid != server {
 			continue
 		}
-		for _, i := range []int{11, 12} { // utime, stime
+		used := []int{11, 12} // utime, stime
+		if pid == server {
+			used = append(used, 13, 14) // of children that have ended
+		}
+		for _, i := range used {
 			n, _ := strconv.ParseInt(fields[i], 10, 64)
 			cpu += n * (1e9 / ticksPerSecond)
 		}
