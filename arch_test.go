@@ -52,6 +52,7 @@ var mayImport = map[string][]string{
 	"internal/media":      {"internal/waypost"},
 	"internal/metrics":    {"internal/ingest", "internal/waypost"},
 	"internal/httpserver": {},
+	"internal/logging":    {},
 	"internal/config":     {"internal/waypost"},
 
 	"internal/app":         {"*"},
@@ -59,7 +60,7 @@ var mayImport = map[string][]string{
 	"internal/bench":       {"internal/app", "internal/config", "internal/ingest", "internal/meta", "internal/store", "internal/store/pgserver", "internal/waypost"},
 	"internal/emulator":    {"internal/signature"},
 	"internal/backup":      {"internal/store/postgres", "internal/store/sqlite"},
-	"internal/cli":         {"internal/app", "internal/bench", "internal/backup", "internal/config", "internal/emulator", "internal/waypost"},
+	"internal/cli":         {"internal/app", "internal/bench", "internal/backup", "internal/config", "internal/emulator", "internal/logging", "internal/waypost"},
 	"cmd/waypost":          {"internal/cli"},
 	"faults":               {},
 }

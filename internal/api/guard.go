@@ -21,7 +21,9 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	shown := sha256.Sum256([]byte(strings.TrimSpace(token)))
 	switch {
 	case token != "" && strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(shown[:], g.token[:]) == 1:
-		g.next.ServeHTTP(w, r.WithContext(settings.By(r.Context(), "admin")))
+		known := r.WithContext(settings.By(r.Context(), "admin"))
+		g.next.ServeHTTP(w, known)
+		r.Pattern = known.Pattern // for whoever logs the request
 	case g.guesses.Failed(r.RemoteAddr):
 		newProblem(http.StatusTooManyRequests, "too many wrong tokens came from this address; wait a minute").write(w)
 	default:

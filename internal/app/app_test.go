@@ -421,6 +421,21 @@ func TestRestartGoesOnWhereItStopped(t *testing.T) {
 	})
 }
 
+func TestRequestsAreLoggedByTheirInnermostRoute(t *testing.T) {
+	t.Parallel()
+	g := apptest.Start(t, "", nil)
+	g.API(t, "GET", "/api/v1/tenants", "")
+	g.Ingest(t, sample(t, "cloud-msg-text.json"))
+	if err := g.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, route := range []string{"GET /api/v1/tenants", "POST /ingest/meta/{source}"} {
+		if !strings.Contains(g.Log.String(), `"route":"`+route+`"`) {
+			t.Errorf("no line is of the route %s", route)
+		}
+	}
+}
+
 func TestNoSecretIsLoggedOrStoredInClear(t *testing.T) {
 	t.Parallel()
 	g := apptest.Start(t, "", nil)

@@ -109,7 +109,7 @@ func serveUntilUp(t *testing.T, args ...string) (stdout string) {
 	status := Run(ctx, append([]string{"serve", "--listen=127.0.0.1:0"}, args...), none, strings.NewReader(""), &out, write)
 	_ = write.Close()
 	<-logged
-	if status != exitOK {
+	if status != exitOK || !strings.Contains(log[len(log)-1], "waypost is down") {
 		t.Fatalf("status %d:\n%s", status, strings.Join(log, "\n"))
 	}
 	return out.String()

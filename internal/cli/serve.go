@@ -2,11 +2,11 @@ package cli
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 
 	"github.com/waypost-gateway/waypost/internal/app"
 	"github.com/waypost-gateway/waypost/internal/config"
+	"github.com/waypost-gateway/waypost/internal/logging"
 )
 
 type serveCommand struct {
@@ -26,9 +26,11 @@ func (c *serveCommand) Run(s *session) (err error) {
 		return &usageError{faults: faults}
 	}
 	app.TuneMemory(int64(c.Memory))
+	lines := logging.NewWriter(s.stderr)
+	defer func() { _ = lines.Flush() }() // a log that can't be written has nowhere to say so
 	a, err := app.New(s.ctx, app.Options{
 		Config:  c.Config,
-		Log:     newLog(s.stderr, &c.Config),
+		Log:     newLog(lines, &c.Config),
 		Stdout:  s.stdout,
 		Version: version().Version,
 	})
@@ -39,10 +41,10 @@ func (c *serveCommand) Run(s *session) (err error) {
 	return a.Run(s.ctx)
 }
 
-func newLog(w io.Writer, c *config.Config) *slog.Logger {
+func newLog(w *logging.Writer, c *config.Config) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.Level()}
 	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(w.Handler(slog.NewJSONHandler(w, options)))
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.New(w.Handler(slog.NewTextHandler(w, options)))
 }

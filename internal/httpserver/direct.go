@@ -142,14 +142,19 @@ const bufferSize = 8 << 10
 
 // direct is a connection in our hands.
 type direct struct {
-	front    *front
-	conn     *connection
-	template *http.Request // what all requests on it have in common
-	limit    int           // of a head
+	front *front
+	conn  *connection
+	limit int // of a head
 
 	buf      [bufferSize]byte
 	from, to int // what was read and not used yet: buf[from:to]
 	out      bytes.Buffer
+
+	// Of the request under way; used again for the next.
+	parser   parser
+	exchange exchange
+	body     arriving
+	answer   answering
 
 	readBy  time.Time // the deadlines in force
 	writeBy time.Time
@@ -160,15 +165,16 @@ var directs = sync.Pool{New: func() any { return new(direct) }}
 func (d *direct) begin(ctx context.Context, f *front, c *connection) {
 	d.front, d.conn = f, c
 	d.limit = min(bufferSize, f.server.options.MaxHeaderBytes)
-	d.template = (&http.Request{
+	d.answer.header = http.Header{}
+	d.parser.template = (&http.Request{
 		Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: c.RemoteAddr().String(),
 	}).WithContext(ctx)
 }
 
 func (d *direct) end() {
-	d.front, d.conn, d.template = nil, nil, nil
+	d.front, d.conn = nil, nil
 	d.from, d.to, d.readBy, d.writeBy = 0, 0, time.Time{}, time.Time{}
-	d.out = bytes.Buffer{}
+	d.out, d.parser, d.exchange, d.body, d.answer = bytes.Buffer{}, parser{}, exchange{}, arriving{}, answering{}
 }
 
 // serve serves one request after the other, until the connection ends or is not
@@ -182,7 +188,7 @@ func (d *direct) serve() (handOver bool) {
 		if r == nil {
 			return ok
 		}
-		if !d.answer(r) || !d.rest() {
+		if !d.reply(r) || !d.rest() {
 			return false
 		}
 	}
@@ -252,12 +258,13 @@ func (d *direct) read() (r *http.Request, ok bool) {
 			return nil, true
 		}
 		if end := bytes.Index(have, headEnd); end >= 0 {
-			r, length := parse(string(have[:end+len("\r\n")]), d.template)
+			r, length := d.parser.parse(string(have[:end+len("\r\n")]))
 			if r == nil {
 				return nil, true
 			}
 			d.from += end + len(headEnd)
-			r.Body = &arriving{direct: d, left: length}
+			d.body = arriving{direct: d, left: length}
+			r.Body = &d.body
 			return r, true
 		}
 		if len(have) >= d.limit {
@@ -278,15 +285,16 @@ func begins(have []byte, opening string) bool {
 	return string(have[:n]) == opening[:n]
 }
 
-// answer has the request handled. It reports whether the connection may carry
+// reply has the request handled. It reports whether the connection may carry
 // another.
-func (d *direct) answer(r *http.Request) bool {
-	body := r.Body.(*arriving)
-	a := &answering{direct: d, body: body, header: make(http.Header, 4)}
-	if !d.handle(a, r) {
+func (d *direct) reply(r *http.Request) bool {
+	a := &d.answer
+	clear(a.header)
+	*a = answering{direct: d, header: a.header, text: a.text[:0]}
+	if !d.handle(r) {
 		return false
 	}
-	body.over = true
+	d.body.over = true
 	keep, err := a.end()
 	if err == nil && !keep {
 		d.part()
@@ -295,9 +303,9 @@ func (d *direct) answer(r *http.Request) bool {
 }
 
 // handle calls the handler. false: it wants the connection cut.
-func (d *direct) handle(a *answering, r *http.Request) (ok bool) {
-	defer func() { ok = recover() == nil }() // ServeHTTP has seen to it and asks for no more
-	d.front.server.ServeHTTP(a, r)
+func (d *direct) handle(r *http.Request) (ok bool) {
+	defer func() { ok = recover() == nil }() // serve has seen to it and asks for no more
+	d.front.server.serve(&d.exchange, &d.answer, r)
 	return true
 }
 
@@ -370,7 +378,6 @@ func (b *arriving) pass() bool {
 // out in one piece.
 type answering struct {
 	direct *direct
-	body   *arriving
 	header http.Header
 	status int
 	text   []byte
@@ -401,13 +408,13 @@ func (a *answering) Write(p []byte) (int, error) {
 // it then.
 func (a *answering) Flush() {
 	if !a.sent {
-		_ = a.send(a.body.left == 0) // the connection ends if it fails
+		_ = a.send(a.direct.body.left == 0) // the connection ends if it fails
 	}
 }
 
 // SetReadDeadline holds for what is still to be read.
 func (a *answering) SetReadDeadline(by time.Time) error {
-	a.body.by = by
+	a.direct.body.by = by
 	return nil
 }
 
@@ -424,9 +431,9 @@ func (a *answering) SetWriteDeadline(by time.Time) error {
 // end completes the answer.
 func (a *answering) end() (keep bool, err error) {
 	if !a.sent {
-		err = a.send(a.body.pass())
+		err = a.send(a.direct.body.pass())
 	}
-	return a.keep && a.body.left == 0, err
+	return a.keep && a.direct.body.left == 0, err
 }
 
 // ours are the headers that the connection decides on.

@@ -20,7 +20,7 @@ type exchange struct {
 	http.ResponseWriter
 	server  *Server
 	start   time.Time
-	number  uint64 // of the request
+	id      [1]string // of the request, as a header's values
 	status  int
 	bytes   int64     // of the answer's body
 	writing time.Time // when the write deadline was last set
@@ -28,6 +28,7 @@ type exchange struct {
 	begun   bool // something was read of the body
 	ended   bool // there is no more of it, or it broke off
 	failed  bool // a handler panicked
+	reason  error
 }
 
 var requests atomic.Uint64
@@ -39,19 +40,26 @@ var runID = func() string {
 	return hex.EncodeToString(random[:])
 }()
 
-func (x *exchange) id() string { return runID + "-" + strconv.FormatUint(x.number, 36) }
+func newID() string {
+	var text [32]byte
+	return string(strconv.AppendUint(append(append(text[:0], runID...), '-'), requests.Add(1), 36))
+}
 
-// ServeHTTP handles one request.
+// ServeHTTP handles one request of net/http's server.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{
+	s.serve(new(exchange), w, r.WithContext(r.Context())) // a copy to change
+}
+
+// serve handles a request, which is changed.
+func (s *Server) serve(x *exchange, w http.ResponseWriter, r *http.Request) {
+	*x = exchange{
 		ResponseWriter: w,
 		server:         s,
 		start:          time.Now(),
-		number:         requests.Add(1),
+		id:             [1]string{newID()},
 		body:           r.Body,
 		ended:          r.ContentLength == 0,
 	}
-	r = r.WithContext(r.Context()) // a copy to change
 	if len(s.options.TrustedProxies) > 0 {
 		r.RemoteAddr = clientAddr(r, s.options.TrustedProxies)
 	}
@@ -59,7 +67,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Body = bodyOf{x}
 		x.readDeadline(x.start.Add(s.options.BodyTimeout))
 	}
-	w.Header()["X-Request-Id"] = []string{x.id()}
+	w.Header()["X-Request-Id"] = x.id[:]
 	defer x.finish(r)
 	s.options.Handler.ServeHTTP(x, r)
 }
@@ -106,7 +114,7 @@ func (x *exchange) fail(r *http.Request, fault any) {
 		return
 	}
 	x.server.options.Log.LogAttrs(r.Context(), slog.LevelError, "handler panicked",
-		slog.String("request", x.id()),
+		slog.String("request", x.id[0]),
 		slog.String("method", r.Method),
 		slog.String("route", route(r)),
 		slog.Any("panic", fault),
@@ -118,7 +126,7 @@ func (x *exchange) fail(r *http.Request, fault any) {
 	header := x.Header()
 	clear(header)
 	header.Set("Content-Type", "application/json")
-	header.Set("X-Request-Id", x.id())
+	header.Set("X-Request-Id", x.id[0])
 	x.WriteHeader(http.StatusInternalServerError)
 	_, _ = io.WriteString(x, `{"error":"internal error"}`+"\n")
 }
@@ -135,19 +143,27 @@ func (x *exchange) log(r *http.Request) {
 	case x.server.quiet[r.Pattern]:
 		level = slog.LevelDebug
 	}
-	log := x.server.options.Log
+	log := x.server.options.Log.Handler()
 	if !log.Enabled(r.Context(), level) {
 		return
 	}
-	log.LogAttrs(r.Context(), level, "http.request",
-		slog.String("request", x.id()),
+	line := slog.NewRecord(time.Now(), level, "http.request", 0) // a Logger would look for its caller
+	line.AddAttrs(
+		slog.String("request", x.id[0]),
 		slog.String("method", method(r)),
 		slog.String("route", route(r)),
 		slog.Int("status", status),
 		slog.Float64("duration_ms", float64(time.Since(x.start).Microseconds())/1000),
 		slog.Int64("bytes", x.bytes),
 		slog.String("remote", Host(r.RemoteAddr)))
+	if x.reason != nil {
+		line.AddAttrs(slog.String("error", x.reason.Error()))
+	}
+	_ = log.Handle(r.Context(), line) // as a Logger does
 }
+
+// Because notes why the request is answered as it is, for its line in the log.
+func (x *exchange) Because(reason error) { x.reason = reason }
 
 // route is the pattern that matched: the path itself may hold ids or tokens.
 func route(r *http.Request) string {

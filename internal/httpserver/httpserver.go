@@ -7,6 +7,7 @@
 // answer may take as long as it needs, as long as the client keeps reading; an
 // answer that is given before the body has been read reaches the client, for the
 // rest of the body is passed over, within bounds, before the connection is closed.
+// The ResponseWriter has a method Because(error), for what the log line is to tell.
 //
 // Requests are served by net/http, except plain POSTs to the paths of
 // Options.Direct, which come in by the thousand: those are read and answered by
@@ -40,8 +41,8 @@ type Options struct {
 
 	// Direct are the beginnings of paths whose POSTs are served without net/http's
 	// server, for a third less CPU time. Their answers must be small, since each is
-	// kept until it is complete, and their requests' contexts do not tell when a
-	// client leaves.
+	// kept until it is complete, their requests' contexts do not tell when a client
+	// leaves, and a handler must keep nothing of a request once it has returned.
 	Direct []string
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix

@@ -73,6 +73,7 @@ func TestOneLogLinePerRequestWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /things/{id}", func(w http.ResponseWriter, _ *http.Request) {
+		w.(interface{ Because(error) }).Because(errors.New("it is short and stout"))
 		w.WriteHeader(http.StatusTeapot)
 		io.WriteString(w, "short")
 	})
@@ -91,7 +92,7 @@ func TestOneLogLinePerRequestWithoutSecrets(t *testing.T) {
 	}
 	for key, want := range map[string]any{
 		"msg": "http.request", "method": "GET", "route": "GET /things/{id}", "status": 418.0, "bytes": 5.0,
-		"remote": "127.0.0.1", "request": header.Get("X-Request-Id"),
+		"remote": "127.0.0.1", "request": header.Get("X-Request-Id"), "error": "it is short and stout",
 	} {
 		if line[key] != want {
 			t.Errorf("%s is %v, want %v", key, line[key], want)

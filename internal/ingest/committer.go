@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -11,13 +12,13 @@ import (
 )
 
 // Batches end at whichever limit comes first. They form by themselves while the
-// one before is being committed. Only when that one held several requests, which
-// means that there is a crowd, does a batch wait a moment for more: a commit
-// costs about the same for one event as for sixty.
+// one before is being committed. Only in a crowd does a batch wait a moment for
+// more: a commit costs about the same for one event as for sixty. It waits for as
+// many as are known to be there, and no longer.
 const (
 	maxBatchEvents = 256
 	maxBatchBytes  = 1 << 20
-	crowd          = 4 // requests in one batch that make a crowd
+	crowd          = 16 // requests waiting at a time that make a crowd
 	maxLinger      = 2 * time.Millisecond
 	maxGap         = 500 * time.Microsecond // between two arrivals, before the batch goes without the rest
 )
@@ -54,7 +55,8 @@ type Committer struct {
 	gap    *time.Timer
 	done   chan struct{}
 
-	arrivals []store.Arrival // of one batch, used again for the next
+	arrivals    []store.Arrival // of one batch, used again for the next
+	submissions sync.Pool
 
 	commits, events atomic.Int64
 }
@@ -65,7 +67,15 @@ type submission struct {
 	since    time.Time
 	receipts []store.Receipt
 	err      error
-	ready    chan struct{}
+	ready    chan struct{} // filled once receipts and err are there; the committer has done with it then
+}
+
+// outcome is what became of a submission, which ends its use.
+func (c *Committer) outcome(s *submission) ([]store.Receipt, error) {
+	receipts, err := s.receipts, s.err
+	*s = submission{ready: s.ready}
+	c.submissions.Put(s)
+	return receipts, err
 }
 
 // NewCommitter makes a committer; Run must be running for Commit to return.
@@ -77,6 +87,8 @@ func NewCommitter(accepter Accepter, engine Engine, node Member) *Committer {
 		queue:  make(chan *submission, 4096),
 		gap:    time.NewTimer(0),
 		done:   make(chan struct{}),
+
+		submissions: sync.Pool{New: func() any { return &submission{ready: make(chan struct{}, 1)} }},
 	}
 }
 
@@ -92,7 +104,8 @@ var (
 // that the queue holds nothing that nobody answers for in memory; it is not
 // long, for what has waited out its patience is not committed any more.
 func (c *Committer) Commit(ctx context.Context, arrivals []store.Arrival) ([]store.Receipt, error) {
-	s := &submission{arrivals: arrivals, since: time.Now(), ready: make(chan struct{})}
+	s := c.submissions.Get().(*submission)
+	s.arrivals, s.since = arrivals, time.Now()
 	for i := range arrivals {
 		s.bytes += len(arrivals[i].Event.Body)
 	}
@@ -109,11 +122,11 @@ func (c *Committer) Commit(ctx context.Context, arrivals []store.Arrival) ([]sto
 	}
 	select {
 	case <-s.ready:
-		return s.receipts, s.err
+		return c.outcome(s)
 	case <-c.done:
 		select {
 		case <-s.ready:
-			return s.receipts, s.err
+			return c.outcome(s)
 		default: // it came into the queue too late to be seen
 			return nil, errClosed
 		}
@@ -127,16 +140,16 @@ func (c *Committer) Commits() (commits, events int64) { return c.commits.Load(),
 func (c *Committer) Run(ctx context.Context) error {
 	defer close(c.done)
 	batch := make([]*submission, 0, maxBatchEvents)
+	waiting := 0 // requests, at the end of the commit before
 	for {
-		linger := len(batch) >= crowd
 		select {
 		case s := <-c.queue:
-			batch = punctual(c.gather(append(batch[:0], s), linger))
-			c.commit(batch)
+			batch = punctual(c.gather(append(batch[:0], s), waiting))
+			waiting = c.commit(batch)
 		case <-ctx.Done():
 			select {
 			case s := <-c.queue:
-				batch = punctual(c.gather(append(batch[:0], s), false))
+				batch = punctual(c.gather(append(batch[:0], s), 0))
 				c.commit(batch)
 			default:
 				return nil
@@ -145,15 +158,19 @@ func (c *Committer) Run(ctx context.Context) error {
 	}
 }
 
-// gather adds what is waiting, up to the limits, and if asked to lingers for
-// what is on its way.
-func (c *Committer) gather(batch []*submission, linger bool) []*submission {
+// gather adds what is in the queue, up to the limits. If the last that were seen
+// waiting are a crowd it lingers for them to come again, as they do as soon as they
+// are answered.
+func (c *Committer) gather(batch []*submission, last int) []*submission {
 	events, bytes := len(batch[0].arrivals), batch[0].bytes
 	var end time.Time
-	if linger {
+	if last >= crowd {
 		end = time.Now().Add(maxLinger)
 	}
 	for events < maxBatchEvents && bytes < maxBatchBytes {
+		if len(batch) >= last {
+			end = time.Time{}
+		}
 		s := c.next(end)
 		if s == nil {
 			break
@@ -172,6 +189,9 @@ func (c *Committer) next(end time.Time) *submission {
 	case s := <-c.queue:
 		return s
 	default:
+	}
+	if end.IsZero() {
+		return nil
 	}
 	wait := min(time.Until(end), maxGap)
 	if wait <= 0 {
@@ -194,7 +214,7 @@ func punctual(batch []*submission) []*submission {
 		late := now.Sub(s.since) > patience
 		if late {
 			s.err = errLate
-			close(s.ready)
+			s.ready <- struct{}{}
 		}
 		return late
 	})
@@ -204,9 +224,11 @@ func punctual(batch []*submission) []*submission {
 // for as unavailable, and the sender comes back.
 const commitTimeout = 10 * time.Second
 
-func (c *Committer) commit(batch []*submission) {
+// commit commits a batch. It gives how many requests waited for a commit at its
+// end, those of the batch included.
+func (c *Committer) commit(batch []*submission) (waiting int) {
 	if len(batch) == 0 {
-		return
+		return 0
 	}
 	arrivals := batch[0].arrivals
 	if len(batch) > 1 {
@@ -233,8 +255,10 @@ func (c *Committer) commit(batch []*submission) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	receipts, err := c.store.Accept(ctx, c.node.ID(), arrivals)
 	cancel()
+	waiting = len(batch) + len(c.queue)
 	c.answer(batch, receipts, err)
 	c.start(arrivals, receipts, err)
+	return waiting
 }
 
 // answer lets the waiting requests go.
@@ -247,7 +271,7 @@ func (c *Committer) answer(batch []*submission, receipts []store.Receipt, err er
 		if s.err = err; err == nil {
 			s.receipts, receipts = receipts[:len(s.arrivals)], receipts[len(s.arrivals):]
 		}
-		close(s.ready)
+		s.ready <- struct{}{}
 	}
 }
 

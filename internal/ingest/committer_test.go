@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -266,4 +267,97 @@ func waitFor(t *testing.T, condition func() bool) {
 			t.Fatal("waited 10 s in vain")
 		}
 	}
+}
+
+// crowdBench is a committer in a bubble. submit has so many requests come in; commit
+// has the next commit succeed, and tells how many events were in it and how long it
+// had been waited for since the one before.
+func crowdBench(t *testing.T) (submit func(requests int), commit func() (events int, waited time.Duration)) {
+	t.Helper()
+	b := startCommitter(t, 0)
+	submit = func(requests int) {
+		for range requests {
+			b.submit(t, arrival(""))
+		}
+		synctest.Wait()
+	}
+	before := time.Now()
+	commit = func() (int, time.Duration) {
+		<-b.store.entered
+		waited := time.Since(before)
+		b.store.release <- nil
+		synctest.Wait()
+		before = time.Now()
+		b.store.mu.Lock()
+		defer b.store.mu.Unlock()
+		return len(b.store.batches[len(b.store.batches)-1]), waited
+	}
+	return submit, commit
+}
+
+func TestACrowdIsWaitedForUntilItIsThere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		submit, commit := crowdBench(t)
+		check := func(wantEvents int, wantWaited time.Duration) {
+			t.Helper()
+			if events, waited := commit(); events != wantEvents || waited != wantWaited {
+				t.Errorf("committed %d after %v, want %d after %v", events, waited, wantEvents, wantWaited)
+			}
+		}
+		submit(1)
+		submit(crowd - 1) // while the first is being committed
+		check(1, 0)
+
+		<-time.After(maxGap / 2)
+		submit(1) // the first comes again: all that are known are there
+		check(crowd, maxGap/2)
+
+		const step = maxLinger / (2 * crowd)
+		submit(1)
+		for range crowd - 1 { // they come back one by one
+			<-time.After(step)
+			submit(1)
+		}
+		check(crowd, (crowd-1)*step)
+
+		submit(crowd - 1) // one is gone: it is waited for once
+		check(crowd-1, maxGap)
+		submit(1) // and too few are left for a crowd
+		check(1, 0)
+	})
+}
+
+func TestACrowdThatTricklesIsNotWaitedForLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		submit, commit := crowdBench(t)
+		submit(1)
+		submit(2*crowd - 1)
+		commit() // of the first
+		commit() // of the others
+		const step = maxGap * 3 / 4
+		const inTime = int((maxLinger + step - 1) / step)
+		for range 2 * inTime {
+			submit(1)
+			<-time.After(step)
+		}
+		if events, _ := commit(); events != inTime {
+			t.Errorf("committed %d, want the %d that came in time", events, inTime)
+		}
+	})
+}
+
+func TestFewAreNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		submit, commit := crowdBench(t)
+		submit(1)
+		submit(crowd - 2) // while the first is being committed
+		for _, want := range []int{1, crowd - 2} {
+			if events, waited := commit(); events != want || waited != 0 {
+				t.Errorf("committed %d after %v, want %d at once", events, waited, want)
+			}
+		}
+	})
 }

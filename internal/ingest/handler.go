@@ -4,9 +4,11 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
+	"strings"
 
 	"github.com/waypost-gateway/waypost/internal/signature"
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -21,9 +23,33 @@ import (
 func (in *Ingest) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ingest/meta/{source}", in.verifyMeta)
-	mux.HandleFunc("POST /ingest/meta/{source}", in.receiveMeta)
+	mux.HandleFunc(metaPattern, func(w http.ResponseWriter, r *http.Request) { in.receiveMeta(w, r, r.PathValue("source")) })
 	mux.HandleFunc("POST /ingest/onprem/{source}", in.receiveOnPrem)
-	return mux
+	// What nearly all requests are is seen without the mux, which costs as much as
+	// finding out who is owed the event.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, ok := strings.CutPrefix(r.URL.Path, "/ingest/meta/")
+		if !ok || r.Method != http.MethodPost || r.URL.RawPath != "" || !isPlain(name) {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		r.Pattern = metaPattern
+		in.receiveMeta(w, r, name)
+	})
+}
+
+const metaPattern = "POST /ingest/meta/{source}"
+
+// isPlain reports whether a name is one whole segment of a path, as it is.
+func isPlain(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return name != ""
 }
 
 // safeChallenge is what Meta's challenges are made of; anything else is not
@@ -33,7 +59,7 @@ var safeChallenge = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,256}$`)
 // verifyMeta answers the hub challenge
 // (developers.facebook.com/docs/graph-api/webhooks/getting-started).
 func (in *Ingest) verifyMeta(w http.ResponseWriter, r *http.Request) {
-	source := in.source(w, r, waypost.SourceMeta)
+	source := in.source(w, waypost.SourceMeta, r.PathValue("source"))
 	if source == nil {
 		return
 	}
@@ -57,8 +83,8 @@ func (in *Ingest) verifyMeta(w http.ResponseWriter, r *http.Request) {
 
 // receiveMeta takes one notification request. Meta counts nothing but 200 as
 // received and repeats everything else for days.
-func (in *Ingest) receiveMeta(w http.ResponseWriter, r *http.Request) {
-	source := in.source(w, r, waypost.SourceMeta)
+func (in *Ingest) receiveMeta(w http.ResponseWriter, r *http.Request, name string) {
+	source := in.source(w, waypost.SourceMeta, name)
 	if source == nil {
 		return
 	}
@@ -87,7 +113,7 @@ func (in *Ingest) take(w http.ResponseWriter, r *http.Request, source *waypost.S
 	arrivals := makes()
 	load.settle(cost(arrivals))
 	if err := in.commit(r.Context(), arrivals); err != nil {
-		in.log.Error("request not seen through, sender asked to retry", "source", source.Name, "error", err)
+		because(w, fmt.Errorf("source %s: %w", source.Name, err))
 		in.observer.Refused(refusalOf(err))
 		in.later(w, source.Kind, ResultUnavailable, soon, "not stored; send it again")
 		return
@@ -104,8 +130,8 @@ var (
 )
 
 // source finds the source named in the path, or answers 404.
-func (in *Ingest) source(w http.ResponseWriter, r *http.Request, kind waypost.SourceKind) *waypost.Source {
-	source := in.directory.Source(kind, r.PathValue("source"))
+func (in *Ingest) source(w http.ResponseWriter, kind waypost.SourceKind, name string) *waypost.Source {
+	source := in.directory.Source(kind, name)
 	if source == nil {
 		in.reject(w, kind, ResultUnknownSource, http.StatusNotFound, "no "+string(kind)+" source has this name")
 		return nil
@@ -117,7 +143,7 @@ func (in *Ingest) source(w http.ResponseWriter, r *http.Request, kind waypost.So
 // false the request is answered.
 func (in *Ingest) read(w http.ResponseWriter, r *http.Request, kind waypost.SourceKind, load *intake) (body []byte, ok bool) {
 	if err := in.refuse(); err != nil {
-		in.log.Warn("request refused unread, sender asked to retry", "error", err)
+		because(w, err)
 		in.observer.Refused(RefusedDisk)
 		in.later(w, kind, ResultUnavailable, inAWhile, "nothing can be stored at the moment; send it again later")
 		return nil, false
@@ -212,6 +238,14 @@ const (
 	soon     = "1"
 	inAWhile = "30"
 )
+
+// because has the request's line in the log say why it was not seen through; one
+// of our own beside it would tell the same once more.
+func because(w http.ResponseWriter, reason error) {
+	if line, ok := w.(interface{ Because(reason error) }); ok {
+		line.Because(reason)
+	}
+}
 
 // later answers a request that is to come again.
 func (in *Ingest) later(w http.ResponseWriter, kind waypost.SourceKind, result Result, when, message string) {

@@ -404,3 +404,70 @@ func (zeros) Read(into []byte) (int, error) { return len(into), nil }
 type cut struct{}
 
 func (cut) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// asked notes which source was asked for.
+type asked struct {
+	oneOfEach
+	source *string
+}
+
+func (a asked) Source(_ waypost.SourceKind, name string) *waypost.Source {
+	*a.source = name
+	return nil
+}
+
+// TestEveryPathFindsItsSource: with the mux and where it is passed by.
+func TestEveryPathFindsItsSource(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ request, source, route string }{
+		{"POST /ingest/meta/default", "default", metaPattern},
+		{"POST /ingest/meta/De_f-1?a=b", "De_f-1", metaPattern},
+		{"POST /ingest/meta/d%65fault", "default", metaPattern},
+		{"POST /ingest/meta/a%2Fb", "a/b", metaPattern},
+		{"POST /ingest/meta/a.b", "a.b", metaPattern},
+		{"POST /ingest/meta/", "", ""},
+		{"POST /ingest/meta/a/b", "", ""},
+		{"POST /ingest%2Fmeta/a", "", ""},
+		{"GET /ingest/meta/default", "default", "GET /ingest/meta/{source}"},
+		{"POST /ingest/onprem/default", "default", "POST /ingest/onprem/{source}"},
+		{"PUT /ingest/meta/default", "", ""},
+	} {
+		method, target, _ := strings.Cut(test.request, " ")
+		request := httptest.NewRequest(method, target, nil).WithContext(t.Context())
+		var source string
+		in := New(Options{Directory: asked{source: &source}, Observer: noCounts{}, Log: slog.New(slog.DiscardHandler)})
+		in.Handler().ServeHTTP(httptest.NewRecorder(), request)
+		if source != test.source || request.Pattern != test.route {
+			t.Errorf("%s: source %q by route %q", test.request, source, request.Pattern)
+		}
+	}
+}
+
+// explained is an answer whose reason is asked for, as httpserver does.
+type explained struct {
+	*httptest.ResponseRecorder
+	reason error
+}
+
+func (e *explained) Because(reason error) { e.reason = reason }
+
+// TestWhyARequestIsToComeAgainIsToldOnce: where the request itself is logged.
+func TestWhyARequestIsToComeAgainIsToldOnce(t *testing.T) {
+	t.Parallel()
+	full := errors.New("disk is full")
+	for name, options := range map[string]Options{
+		"unread": {Refuse: func() error { return full }},
+		"read":   {OnAccepted: func(context.Context, waypost.Event) error { return full }},
+	} {
+		b := startHandler(t, options)
+		b.acceptAll()
+		var log bytes.Buffer
+		b.in.log = slog.New(slog.NewTextHandler(&log, nil))
+		body := message("1", 10)
+		answer := &explained{ResponseRecorder: httptest.NewRecorder()}
+		b.in.Handler().ServeHTTP(answer, metaRequest(t, bytes.NewReader(body), int64(len(body)), body))
+		if answer.Code != http.StatusServiceUnavailable || !errors.Is(answer.reason, full) || log.Len() > 0 {
+			t.Errorf("%s: answered %d because of %v, and logged %q", name, answer.Code, answer.reason, &log)
+		}
+	}
+}

@@ -162,8 +162,8 @@ func (in *Ingest) arrivals(source *waypost.Source, number *waypost.Number, body 
 	}
 	arrivals := make([]store.Arrival, len(items))
 	for i := range items {
-		item := &items[i]
-		event := waypost.Event{
+		item, arrival := &items[i], &arrivals[i]
+		arrival.Event = waypost.Event{
 			Type:          item.Type,
 			SourceID:      source.ID,
 			PhoneNumberID: item.PhoneNumberID,
@@ -173,8 +173,9 @@ func (in *Ingest) arrivals(source *waypost.Source, number *waypost.Number, body 
 			Body:          item.Body,
 			OccurredAt:    item.OccurredAt,
 		}
-		in.route(&event, source, number, item.DisplayPhone)
-		arrivals[i] = store.Arrival{Event: event, DedupeKey: itemKey(item, source.ID, time.Now()), Owed: in.directory.Owed(&event)}
+		in.route(&arrival.Event, source, number, item.DisplayPhone)
+		arrival.DedupeKey = itemKey(item, source.ID, time.Now())
+		arrival.Owed = in.directory.Owed(&arrival.Event)
 	}
 	return arrivals
 }

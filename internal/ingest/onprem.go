@@ -16,7 +16,7 @@ import (
 // it is turned into the Cloud form here, once, and everything behind the door
 // knows that form only.
 func (in *Ingest) receiveOnPrem(w http.ResponseWriter, r *http.Request) {
-	source := in.source(w, r, waypost.SourceOnPrem)
+	source := in.source(w, waypost.SourceOnPrem, r.PathValue("source"))
 	if source == nil {
 		return
 	}

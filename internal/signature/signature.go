@@ -59,14 +59,20 @@ func Base64SHA256(secret string, body []byte) string {
 // SHA256 is the HMAC-SHA256 of the parts of a message, one after the other.
 func SHA256(secret string, message ...[]byte) (sum [sha256.Size]byte) {
 	key := keyOf(secret)
-	mac := key.Get().(hash.Hash)
-	defer key.Put(mac)
-	mac.Reset()
+	k := key.Get().(*keyed)
+	defer key.Put(k)
+	k.mac.Reset()
 	for _, part := range message {
-		mac.Write(part)
+		k.mac.Write(part)
 	}
-	mac.Sum(sum[:0])
-	return sum
+	k.mac.Sum(k.sum[:0])
+	return k.sum
+}
+
+// keyed is a hash that a secret is worked into, with room for its result.
+type keyed struct {
+	mac hash.Hash
+	sum [sha256.Size]byte
 }
 
 // keys are the secrets used lately, each with hashes that it is worked into
@@ -86,7 +92,7 @@ func keyOf(secret string) *sync.Pool {
 	if key != nil {
 		return key
 	}
-	key = &sync.Pool{New: func() any { return hmac.New(sha256.New, []byte(secret)) }}
+	key = &sync.Pool{New: func() any { return &keyed{mac: hmac.New(sha256.New, []byte(secret))} }}
 	keys.Lock()
 	defer keys.Unlock()
 	if len(keys.of) >= maxKeys {
