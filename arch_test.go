@@ -57,7 +57,7 @@ var mayImport = map[string][]string{
 
 	"internal/app":         {"*"},
 	"internal/app/apptest": {"*"},
-	"internal/bench":       {"internal/app", "internal/config", "internal/ingest", "internal/meta", "internal/store", "internal/store/pgserver", "internal/waypost"},
+	"internal/bench":       {"internal/app", "internal/config", "internal/ingest", "internal/logging", "internal/meta", "internal/store", "internal/store/pgserver", "internal/waypost"},
 	"internal/emulator":    {"internal/signature"},
 	"internal/backup":      {"internal/store/postgres", "internal/store/sqlite"},
 	"internal/cli":         {"internal/app", "internal/bench", "internal/backup", "internal/config", "internal/emulator", "internal/logging", "internal/waypost"},

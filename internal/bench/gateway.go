@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/waypost-gateway/waypost/internal/app"
 	"github.com/waypost-gateway/waypost/internal/config"
 	"github.com/waypost-gateway/waypost/internal/ingest"
+	"github.com/waypost-gateway/waypost/internal/logging"
 	"github.com/waypost-gateway/waypost/internal/meta"
 	"github.com/waypost-gateway/waypost/internal/store"
 	"github.com/waypost-gateway/waypost/internal/waypost"
@@ -64,7 +66,14 @@ func runGateway(ctx context.Context, c *conversation) (err error) {
 	if age := config.Age(set.Retain); age > 0 {
 		settings.RetainBodies, settings.RetainAttempts, settings.RetainEvents = age, age, age
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	file, err := os.OpenFile(filepath.Join(set.Data, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	lines := logging.NewWriter(file) // as waypost serve logs
+	defer func() { err = errors.Join(err, lines.Flush()) }()
+	log := slog.New(lines.Handler(slog.NewTextHandler(lines, nil)))
 	a, err := app.New(ctx, app.Options{Config: settings, Log: log, Stdout: io.Discard, Version: "bench"})
 	if err != nil {
 		return err
