@@ -77,6 +77,7 @@ func runSink(_ context.Context, c *conversation) error {
 // listen serves on as many addresses as asked for, all with one port.
 func (s *sink) listen(server *http.Server, addresses int) (port string, err error) {
 	port = "0"
+	secure := server.TLSConfig != nil // serving sets it
 	for i := range addresses {
 		var config net.ListenConfig
 		listener, err := config.Listen(context.Background(), "tcp", net.JoinHostPort(sinkHost(i), port))
@@ -84,7 +85,7 @@ func (s *sink) listen(server *http.Server, addresses int) (port string, err erro
 			return "", err
 		}
 		_, port, _ = net.SplitHostPort(listener.Addr().String())
-		if server.TLSConfig != nil {
+		if secure {
 			go func() { _ = server.ServeTLS(listener, "", "") }()
 			continue
 		}

@@ -101,12 +101,10 @@ func BenchmarkSend(b *testing.B) {
 		for _, way := range ways {
 			b.Run(name+"/"+way.name, func(b *testing.B) {
 				c := newClient(b, Options{})
-				r := Request{URL: sink(b), Header: header, Body: bytes.Repeat([]byte("x"), size)}
-				parallel(b, func() error {
-					ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
-					defer cancel()
-					return way.send(c, ctx, r).Err
-				})
+				r := Request{URL: sink(b), Header: header, Body: bytes.Repeat([]byte("x"), size), Timeout: time.Minute}
+				ctx, cancel := context.WithCancel(b.Context())
+				defer cancel()
+				parallel(b, func() error { return way.send(c, ctx, r).Err })
 			})
 		}
 	}

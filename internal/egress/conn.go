@@ -3,6 +3,7 @@ package egress
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"time"
@@ -15,9 +16,13 @@ type conn struct {
 	host    host
 	address string
 	socket  net.Conn    // what it runs on, below TLS and tunnels
+	asker   *asker      // nil unless the connection is but its socket
 	silent  func() bool // reports that the receiver has neither closed it nor sent more
 	cut     func()      // makes what blocks on it come back
 	used    bool        // it has carried an exchange
+
+	bound <-chan struct{} // Done of the context that cuts it; nil: none
+	stop  func() bool     // lets it do so no more
 
 	// The pool's.
 	since        time.Time
@@ -26,6 +31,7 @@ type conn struct {
 
 func newConn(nc net.Conn, h host) *conn {
 	c := &conn{Conn: nc, host: h, address: nc.RemoteAddr().String(), socket: socketOf(nc)}
+	c.asker = newAsker(nc)
 	c.silent = silence(c.socket)
 	c.cut = func() { _ = c.socket.SetDeadline(time.Unix(1, 0)) }
 	return c
@@ -46,7 +52,41 @@ func socketOf(nc net.Conn) net.Conn {
 
 // drop closes the connection without TLS's farewell, for which a receiver that
 // does not read could make us wait.
-func (c *conn) drop() { _ = c.socket.Close() }
+func (c *conn) drop() {
+	c.loosen()
+	_ = c.socket.Close()
+}
+
+// Close closes the connection.
+func (c *conn) Close() error {
+	c.loosen()
+	return c.Conn.Close()
+}
+
+// bind makes what blocks on the connection come back at a time, and when ctx
+// ends; false: the context of an earlier exchange has ended the connection.
+func (c *conn) bind(ctx context.Context, until time.Time) bool {
+	if c.bound != ctx.Done() && !c.loosen() {
+		return false
+	}
+	_ = c.socket.SetDeadline(until) // fails on what is closed, which writing finds out
+	switch {
+	case c.bound == nil && ctx.Done() != nil:
+		c.bound, c.stop = ctx.Done(), context.AfterFunc(ctx, c.cut)
+	case ctx.Err() != nil: // it may have cut the connection before the deadline was set
+		c.cut()
+	}
+	return true
+}
+
+// loosen undoes bind; false: the connection is cut, or is being.
+func (c *conn) loosen() bool {
+	if c.bound == nil {
+		return true
+	}
+	c.bound = nil
+	return c.stop()
+}
 
 // written is the end of writing a request.
 type written struct {
@@ -57,22 +97,31 @@ type written struct {
 // patience is how long after an answer the rest of a request may take.
 const patience = 50 * time.Millisecond
 
+// errOver is a kept connection that was closed meanwhile, or on which something
+// came that nobody asked for.
+var errOver = errors.New("the kept connection is over")
+
 // exchange sends a POST and reads its answer. unsent says that the connection
-// turned out to be closed before a byte of the request was on its way.
+// turned out to be over before a byte of the request was on its way.
 func (c *conn) exchange(ctx context.Context, w *watch, t *target, h http.Header, body []byte, limit int) (a Answer, keep, unsent bool) {
 	w.got(c.address, c.used)
-	_ = c.socket.SetDeadline(w.until) // fails on what is closed, which writing finds out
-	stop := context.AfterFunc(ctx, c.cut)
+	if !c.bind(ctx, w.until) {
+		return a, false, true
+	}
 	r := newReader(c)
 	defer r.release()
 
-	n, rest, err := c.write(r.buf[:0], t, h, body)
-	if err != nil && n == 0 && c.used && w.ended(ctx) == nil {
-		stop()
+	request := t.appendHead(r.buf[:0], h, len(body))
+	first := min(len(body), cap(request)-len(request))
+	request, body = append(request, body[:first]...), body[first:]
+	n, err := c.send(w, r, request, len(body) == 0)
+	if errors.Is(err, errOver) || err != nil && n == 0 && c.used && w.ended(ctx) == nil {
 		return a, false, true
 	}
-	if err == nil && rest == nil {
-		w.mark(&w.sent)
+	// A receiver may answer before it has read all, and then read no more.
+	var rest <-chan written
+	if err == nil && len(body) > 0 {
+		rest = c.goOn(body)
 	}
 	// Whoever won't read on may have answered nevertheless.
 	a, readErr := r.read(w, limit)
@@ -87,7 +136,7 @@ func (c *conn) exchange(ctx context.Context, w *watch, t *target, h http.Header,
 	if err == nil || readErr == nil {
 		err = readErr
 	}
-	keep = stop() && err == nil && complete && r.spent() && len(h["Connection"]) == 0
+	keep = c.stays(ctx, w) && err == nil && complete && r.spent() && len(h["Connection"]) == 0
 	if err != nil {
 		failed := w.failed(ctx, err)
 		a.Err, a.Reason = failed.Err, failed.Reason
@@ -95,18 +144,35 @@ func (c *conn) exchange(ctx context.Context, w *watch, t *target, h http.Header,
 	return a, keep, false
 }
 
-// write sends the head with as much of the body as goes with it in one go, and
-// the rest from another goroutine: a receiver may answer before it has read all
-// and then read no more.
-func (c *conn) write(buffer []byte, t *target, h http.Header, body []byte) (n int, rest <-chan written, err error) {
-	buffer = t.appendHead(buffer, h, len(body))
-	first := min(len(body), cap(buffer)-len(buffer))
-	buffer = append(buffer, body[:first]...)
-	n, err = c.Write(buffer)
-	if err == nil && first < len(body) {
-		rest = c.goOn(body[first:])
+// stays reports that the context of the exchange has not cut the connection. One
+// that serves other exchanges as well stays bound to it: binding costs more.
+func (c *conn) stays(ctx context.Context, w *watch) bool {
+	if w.shared {
+		return ctx.Err() == nil
 	}
-	return n, rest, err
+	return c.loosen()
+}
+
+// send writes a request, or the part of it that goes in one go. The beginning of
+// the answer may be in the reader then.
+func (c *conn) send(w *watch, r *reader, request []byte, whole bool) (n int, err error) {
+	over := false
+	if c.asker != nil && whole {
+		n, r.to, over = c.asker.ask(w, request, r.buf, c.used)
+	} else {
+		over = c.used && !c.silent()
+	}
+	switch {
+	case over:
+		return 0, errOver
+	case n == len(request):
+		return n, nil
+	}
+	more, err := c.Write(request[n:])
+	if err == nil && whole {
+		w.mark(&w.sent)
+	}
+	return n + more, err
 }
 
 func (c *conn) goOn(body []byte) <-chan written {
@@ -135,7 +201,10 @@ func (c *conn) settle(rest <-chan written, answered error) written {
 
 // read takes in the answer, as far as it came.
 func (r *reader) read(w *watch, limit int) (a Answer, err error) {
-	if err = r.fill(); err != nil {
+	if r.from == r.to {
+		err = r.fill()
+	}
+	if err != nil {
 		return a, err
 	}
 	w.mark(&w.firstByte)

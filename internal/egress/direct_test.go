@@ -512,3 +512,77 @@ func TestCloseLeavesNothing(t *testing.T) {
 		t.Errorf("%v, %v", first.Err, second.Err)
 	}
 }
+
+// TestAConnectionStaysWithItsContext: one that is kept serves the next request of
+// the same context and of others, until a context that it served has ended.
+func TestAConnectionStaysWithItsContext(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	c := newClient(t, Options{})
+	first, end := context.WithCancel(t.Context())
+	send := func(ctx context.Context, timeout time.Duration, reused bool) {
+		t.Helper()
+		a := c.Send(ctx, Request{URL: server.URL, Timeout: timeout})
+		if a.Err != nil || a.Reused != reused {
+			t.Errorf("reused %v, want %v; %v", a.Reused, reused, a.Err)
+		}
+	}
+	send(first, time.Minute, false)
+	send(first, time.Minute, true)
+	send(within(t, time.Minute), 0, true)
+	send(first, time.Minute, true)
+	end()
+	send(t.Context(), time.Minute, false)
+	send(within(t, time.Minute), 0, true)
+}
+
+// TestAContextEndsWhatItIsBoundTo: an exchange on a kept connection comes back
+// when the context ends that the connection has been bound to before.
+func TestAContextEndsWhatItIsBoundTo(t *testing.T) {
+	t.Parallel()
+	ctx, end := context.WithCancel(t.Context())
+	address := listen(t, func(conn net.Conn) {
+		readRequest(conn)
+		io.WriteString(conn, okAnswer)
+		readRequest(conn)
+		end()
+		untilClosed(conn)
+	})
+	c := newClient(t, Options{})
+	r := Request{URL: "http://" + address, Timeout: time.Hour}
+	if a := c.Send(ctx, r); a.Err != nil {
+		t.Fatal(a.Err)
+	}
+	if a := c.Send(ctx, r); a.Reason != waypost.ReasonInternal || !a.Reused {
+		t.Errorf("%q %v, reused %v", a.Reason, a.Err, a.Reused)
+	}
+}
+
+// TestARequestThatTheSocketTakesInParts arrives whole.
+func TestARequestThatTheSocketTakesInParts(t *testing.T) {
+	t.Parallel()
+	got := make(chan []byte)
+	address := listen(t, func(conn net.Conn) {
+		text, _ := io.ReadAll(conn)
+		got <- text
+	})
+	nc, err := (&net.Dialer{}).DialContext(within(t, 5*time.Second), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newConn(nc, host{})
+	r := newReader(c)
+	defer r.release()
+	request := bytes.Repeat([]byte("0123456789abcdef"), 2<<20)
+	if n, err := c.send(&watch{start: time.Now()}, r, request, true); n != len(request) || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if c.asker != nil && (c.asker.sent == 0 || c.asker.sent == len(request)) {
+		t.Errorf("the socket took %d bytes at once", c.asker.sent)
+	}
+	_ = c.Close()
+	if !bytes.Equal(<-got, request) {
+		t.Error("something else arrived")
+	}
+}

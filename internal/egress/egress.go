@@ -20,8 +20,8 @@
 // whatever its status; otherwise Answer.Reason says in one word what went
 // wrong, and the text of Answer.Err holds no URL query, no user info and no
 // header. Nothing is ever sent twice by this package: another connection is
-// tried, once, only if a kept one was closed before a byte of the request had
-// left; a request that broke is for the caller to repeat.
+// tried only if a kept one was over before a byte of the request had left; a
+// request that broke is for the caller to repeat.
 package egress
 
 import (
@@ -75,7 +75,8 @@ type Request struct {
 	// memory.
 	Body []byte
 	// Timeout bounds all of it, as a deadline of the context does, and costs less
-	// where one context serves for many requests. 0: the context alone does.
+	// where one context serves for many requests: connections that are kept stay
+	// bound to it, and go with it. 0: the context alone bounds the request.
 	Timeout time.Duration
 }
 
@@ -180,7 +181,7 @@ func newTransport(d *dialer) *http.Transport {
 // everything: name look-up, connect, TLS, write, header, and the body's end or the
 // limit of what is read of it.
 func (c *Client) Send(ctx context.Context, r Request) Answer {
-	w := watch{start: time.Now()}
+	w := watch{start: time.Now(), shared: r.Timeout > 0}
 	w.until, _ = ctx.Deadline()
 	if own := w.start.Add(r.Timeout); r.Timeout > 0 && (w.until.IsZero() || own.Before(w.until)) {
 		w.until = own

@@ -20,22 +20,22 @@ func (c *Client) direct(ctx context.Context, w *watch, t *target, h http.Header,
 		return w.answer(w.failed(ctx, err))
 	}
 	link, http2 := c.pool.take(t.host)
-	if link != nil {
+	for ; link != nil; link, http2 = c.pool.take(t.host) {
 		if a, unsent := c.over(ctx, link, w, t, h, body); !unsent {
 			return w.answer(a)
 		}
 	}
-	ctx, cancel := w.bound(ctx)
+	bound, cancel := w.bound(ctx)
 	defer cancel()
 	if http2 {
-		return c.transported(ctx, w.start, http.MethodPost, t, h, body, headCap)
+		return c.transported(bound, w.start, http.MethodPost, t, h, body, headCap)
 	}
-	nc, err := c.dialer.connection(ctx, t.host)
+	nc, err := c.dialer.connection(bound, t.host)
 	if err != nil {
-		return w.answer(w.failed(ctx, err))
+		return w.answer(w.failed(bound, err))
 	}
 	if speaksHTTP2(nc) {
-		return c.handOver(ctx, w.start, nc, t, h, body)
+		return c.handOver(bound, w.start, nc, t, h, body)
 	}
 	a, _ := c.over(ctx, newConn(nc, t.host), w, t, h, body)
 	return w.answer(a)

@@ -36,19 +36,9 @@ func newPool() *pool {
 	return &pool{perHost: 64, total: 2000, idle: time.Minute, hosts: map[host]*kept{}}
 }
 
-// take gives a kept connection that still stands, or nil, or says that the host
-// speaks HTTP/2.
+// take gives a kept connection, or nil, or says that the host speaks HTTP/2.
+// Whether the connection still stands is for its next exchange to see.
 func (p *pool) take(h host) (c *conn, http2 bool) {
-	for {
-		c, http2 := p.pop(h)
-		if c == nil || c.silent() {
-			return c, http2
-		}
-		_ = c.Close()
-	}
-}
-
-func (p *pool) pop(h host) (c *conn, http2 bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	k := p.hosts[h]

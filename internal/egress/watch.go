@@ -14,6 +14,7 @@ import (
 type watch struct {
 	start     time.Time
 	until     time.Time    // the end of the exchange at the latest; zero: only its context ends it
+	shared    bool         // its context serves other exchanges as well
 	connected atomic.Int64 // nanoseconds since start; 0: not reached
 	sent      atomic.Int64
 	firstByte atomic.Int64

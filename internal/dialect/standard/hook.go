@@ -1,10 +1,13 @@
 package standard
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -16,14 +19,13 @@ import (
 // timeForm is RFC 3339 with milliseconds, as everywhere in the gateway.
 const timeForm = "2006-01-02T15:04:05.000Z07:00"
 
+// spare is what a hook may be longer than its event by, without growing.
+const spare = 512
+
 // Encode implements dialect.Dialect. Every event has a form.
 func (Dialect) Encode(item dialect.Item) (dialect.Hook, error) {
 	event := item.Event
-	data, err := dataOf(item)
-	if err != nil {
-		return dialect.Hook{}, err
-	}
-	var hook object
+	hook := newObject(len(event.Body) + spare)
 	hook.text("id", event.ID.String())
 	hook.text("type", event.Type)
 	hook.text("timestamp", timeOf(event).UTC().Format(timeForm))
@@ -33,13 +35,15 @@ func (Dialect) Encode(item dialect.Item) (dialect.Hook, error) {
 	if event.NumberID != 0 {
 		hook.text("number_id", event.NumberID.String())
 	}
-	hook.raw("data", data)
-	body := hook.bytes()
-	header, err := sign(item, body)
+	if err := hook.data(item); err != nil {
+		return dialect.Hook{}, err
+	}
+	hook.close()
+	header, err := sign(item, hook.written)
 	if err != nil {
 		return dialect.Hook{}, err
 	}
-	return dialect.Hook{Body: body, Header: header}, nil
+	return dialect.Hook{Body: hook.written, Header: header}, nil
 }
 
 // timeOf is when the event happened, as it tells itself, else when it came in.
@@ -50,55 +54,57 @@ func timeOf(event *waypost.Event) time.Time {
 	return event.OccurredAt
 }
 
-func dataOf(item dialect.Item) ([]byte, error) {
+// data writes the member of that name.
+func (o *object) data(item dialect.Item) error {
 	event := item.Event
-	switch event.Form {
-	case waypost.FormData:
+	switch {
+	case event.Form == waypost.FormData:
 		if !json.Valid(event.Body) {
-			return nil, errors.New("read event: what was published is not JSON")
+			return errors.New("read event: what was published is not JSON")
 		}
-		return event.Body, nil
-	case waypost.FormCloud:
-		if event.Type == waypost.TypeUnparsed {
-			return unparsed(item), nil
-		}
+		o.raw("data", event.Body)
+		return nil
+	case event.Form == waypost.FormCloud && event.Type != waypost.TypeUnparsed:
 		c, err := readChange(event.Body)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		return c.data(item)
-	default:
-		return unparsed(item), nil
+		return o.change(item, c)
 	}
+	o.unparsed(item)
+	return nil
 }
 
-// unparsed is a body that was not understood: {"version":1,"business":{},"body":…},
-// with base64 in the place of body where that is not JSON.
-func unparsed(item dialect.Item) []byte {
-	var data object
-	data.raw("version", []byte(version))
-	data.raw("business", business(item, nil))
+// unparsed writes a body that was not understood:
+// {"version":1,"business":{},"body":…}, with base64 in the place of body where
+// that is not JSON.
+func (o *object) unparsed(item dialect.Item) {
+	o.open("data")
+	o.raw("version", []byte(version))
+	o.business(item, nil)
 	if json.Valid(item.Event.Body) {
-		data.raw("body", item.Event.Body)
+		o.raw("body", item.Event.Body)
 	} else {
-		data.text("base64", base64.StdEncoding.EncodeToString(item.Event.Body))
+		o.text("base64", base64.StdEncoding.EncodeToString(item.Event.Body))
 	}
-	return data.bytes()
+	o.close()
 }
 
 // change is what a body in the Cloud form, which holds one item, consists of.
 type change struct {
 	body, entry, change, value members
+	metadata                   members // of the value
 }
 
 func readChange(raw []byte) (*change, error) {
-	c := change{body: read(raw)}
-	c.entry = read(only(c.body["entry"]))
-	c.change = read(only(c.entry["changes"]))
-	c.value = read(c.change["value"])
+	c := change{body: read(bytes.TrimSpace(raw))}
+	c.entry = read(only(c.body.get("entry")))
+	c.change = read(only(c.entry.get("changes")))
+	c.value = read(c.change.get("value"))
 	if c.value == nil {
 		return nil, errors.New("read event: there is not one change in it")
 	}
+	c.metadata = read(c.value.get("metadata"))
 	return &c, nil
 }
 
@@ -119,8 +125,8 @@ func subjectOf(eventType string) (subject, bool) {
 	}
 }
 
-// data is that of a WhatsApp event. A message, a status and an error stand under
-// their own names:
+// change writes the data of a WhatsApp event. A message, a status and an error
+// stand under their own names:
 //
 //	{"version":1,"business":{"waba_id":"…","phone_number_id":"…","display_phone_number":"…"},
 //	 "contact":{"profile":{"name":"Maren Holt"},"wa_id":"447700900361"},
@@ -131,71 +137,63 @@ func subjectOf(eventType string) (subject, bool) {
 //	{"version":1,"business":{"waba_id":"…"},"field":"account_update","time":1767571200,"value":{…}}
 //
 // more has what else Meta wrote, by where it stood; mostly there is nothing.
-func (c *change) data(item dialect.Item) ([]byte, error) {
+func (o *object) change(item dialect.Item, c *change) error {
 	about, single := subjectOf(item.Event.Type)
-	var data object
-	data.raw("version", []byte(version))
-	data.raw("business", business(item, c))
-	var more object
+	o.open("data")
+	o.raw("version", []byte(version))
+	o.business(item, c)
+	more := newObject(0)
 	if single {
-		element := only(c.value[about.list])
-		if read(element) == nil {
-			return nil, fmt.Errorf("read event: there is not one %s in it", about.member)
+		element := only(c.value.get(about.list))
+		if !isObject(element) {
+			return fmt.Errorf("read event: there is not one %s in it", about.member)
 		}
-		contact := c.contact(read(element))
-		if contact != nil {
-			data.raw("contact", contact)
-		}
-		data.raw(about.member, element)
+		contact := c.contact(element)
+		o.raw("contact", contact)
+		o.raw(about.member, element)
 		more.all("value", c.moreOfValue(about, contact))
-		more.all("change", c.change.without("value", "field"))
 	} else {
-		data.raw("field", c.change["field"])
-		if sent, ok := c.entry["time"]; ok {
-			data.raw("time", sent)
-		}
-		data.raw("value", c.change["value"])
-		more.all("change", c.change.without("value", "field"))
+		o.raw("field", c.change.get("field"))
+		o.raw("time", c.entry.get("time"))
+		o.raw("value", c.change.get("value"))
 	}
+	more.all("change", c.change.without("value", "field"))
 	more.all("entry", c.moreOfEntry(item.Event.WABAID, single))
 	more.all("body", c.body.without("object", "entry"))
-	if !more.empty() {
-		data.raw("more", more.bytes())
+	if more.close(); len(more.written) > len("{}") {
+		o.raw("more", more.written)
 	}
-	return data.bytes(), nil
+	o.close()
+	return nil
 }
 
-// business is the number and the account that the event concerns, as far as
+// business writes the number and the account that the event concerns, as far as
 // that is known. It takes what the body says before what is known otherwise.
-func business(item dialect.Item, c *change) []byte {
-	var metadata members
+func (o *object) business(item dialect.Item, c *change) {
+	var phoneNumberID, phone string
 	if c != nil {
-		metadata = read(c.value["metadata"])
-	}
-	phoneNumberID, phone := metadata.text("phone_number_id"), metadata.text("display_phone_number")
-	if phoneNumberID == "" {
-		phoneNumberID = item.Event.PhoneNumberID
+		phoneNumberID, phone = c.metadata.text("phone_number_id"), c.metadata.text("display_phone_number")
 	}
 	if phone == "" && item.Number != nil {
 		phone = item.Number.Phone
 	}
-	var o object
+	o.open("business")
 	o.text("waba_id", item.Event.WABAID)
-	o.text("phone_number_id", phoneNumberID)
+	o.text("phone_number_id", cmp.Or(phoneNumberID, item.Event.PhoneNumberID))
 	o.text("display_phone_number", phone)
-	return o.bytes()
+	o.close()
 }
 
 // contact is whom a message came from or a status is about: the only contact
 // beside it, or of several the one that it names.
-func (c *change) contact(about members) json.RawMessage {
-	if contact := only(c.value["contacts"]); read(contact) != nil {
-		return contact
+func (c *change) contact(about []byte) []byte {
+	contacts := list(c.value.get("contacts"), math.MaxInt)
+	if len(contacts) == 1 && isObject(contacts[0]) {
+		return contacts[0]
 	}
-	var contacts []json.RawMessage
-	_ = json.Unmarshal(c.value["contacts"], &contacts) // absent or odd: none
+	subject := read(about)
 	for _, contact := range contacts {
-		if names(about, read(contact)) {
+		if names(subject, read(contact)) {
 			return contact
 		}
 	}
@@ -220,29 +218,29 @@ func names(about, contact members) bool {
 
 // moreOfValue is what a value holds that data has no name for. Of several
 // contacts it has them all.
-func (c *change) moreOfValue(about subject, contact json.RawMessage) members {
-	more := c.value.without(about.list)
-	if string(more["messaging_product"]) == `"whatsapp"` {
-		delete(more, "messaging_product")
+func (c *change) moreOfValue(about subject, contact []byte) members {
+	named := []string{about.list}
+	if string(c.value.get("messaging_product")) == `"whatsapp"` {
+		named = append(named, "messaging_product")
 	}
-	if contact != nil && only(more["contacts"]) != nil {
-		delete(more, "contacts")
+	if contact != nil && only(c.value.get("contacts")) != nil {
+		named = append(named, "contacts")
 	}
-	if metadata := read(more["metadata"]); metadata != nil && len(metadata.without("phone_number_id", "display_phone_number")) == 0 {
-		delete(more, "metadata")
+	if c.metadata != nil && len(c.metadata.without("phone_number_id", "display_phone_number")) == 0 {
+		named = append(named, "metadata")
 	}
-	return more
+	return c.value.without(named...)
 }
 
 // moreOfEntry is what an entry holds that data has no name for. Its id is mostly
 // that of the account; its time has a name beside a whole value.
 func (c *change) moreOfEntry(wabaID string, single bool) members {
-	more := c.entry.without("changes")
+	named := []string{"changes"}
 	if c.entry.text("id") == wabaID {
-		delete(more, "id")
+		named = append(named, "id")
 	}
 	if !single {
-		delete(more, "time")
+		named = append(named, "time")
 	}
-	return more
+	return c.entry.without(named...)
 }

@@ -59,17 +59,20 @@ func (Dialect) Info() dialect.Info {
 // Handler implements dialect.Dialect: there is no settings API.
 func (Dialect) Handler(dialect.Admin) http.Handler { return nil }
 
+// schedule is made once, since every attempt asks for it.
+var schedule = []time.Duration{
+	5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour,
+	10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour,
+}
+
 // Policy implements dialect.Dialect: any 2xx within 15 seconds, the retries that
 // the specification has as its example, which span three days, and an end to it
 // when the receiver answers 410.
 func (Dialect) Policy(*waypost.Endpoint) waypost.Policy {
 	return waypost.Policy{
-		Success: waypost.Success2xx,
-		Timeout: 15 * time.Second,
-		Schedule: []time.Duration{
-			5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour,
-			10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour,
-		},
+		Success:      waypost.Success2xx,
+		Timeout:      15 * time.Second,
+		Schedule:     schedule,
 		GoneDisables: true,
 	}
 }

@@ -202,7 +202,8 @@ func TestBigItem(t *testing.T) {
 }
 
 // FuzzEncode writes hooks of bodies nobody thought of: they are JSON, or there
-// is a reason why there is none.
+// is a reason why there is none. A body in the Cloud form was JSON when it came
+// in; of one that is not any more, all that is asked is an end.
 func FuzzEncode(f *testing.F) {
 	types := []string{
 		"whatsapp.message.text", "whatsapp.status.read", "whatsapp.error", "whatsapp.account_update", "unparsed", "acme.order",
@@ -216,7 +217,8 @@ func FuzzEncode(f *testing.F) {
 			event.Form = waypost.FormData
 		}
 		hook, err := standard.New().Encode(item(event, nil))
-		if err == nil && !json.Valid(hook.Body) {
+		intact := event.Form != waypost.FormCloud || json.Valid(event.Body)
+		if err == nil && intact && !json.Valid(hook.Body) {
 			t.Errorf("the hook is not JSON: %s", hook.Body)
 		}
 	})

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/waypost-gateway/waypost/internal/dialect"
@@ -14,104 +13,221 @@ import (
 // receivers read changes its meaning; new members don't change it.
 const version = "1"
 
-// members are those of a JSON object, each with its own bytes. Names are matched
-// exactly; of a name given twice the last counts.
-type members map[string]json.RawMessage
+// members are those of a JSON object in the order of the text, each with its own
+// bytes. Names are matched exactly; of a name given twice the last counts.
+type members []member
 
-// read gives the members of a JSON object; nil if it is anything else.
+type member struct{ name, value []byte }
+
+// read gives the members of a JSON object; nil if it is anything else. What is
+// read was found to be JSON when it came in; if it is not any more, there are
+// fewer members or none.
 func read(raw []byte) members {
-	var m members
-	if json.Unmarshal(raw, &m) != nil {
+	if !isObject(raw) {
 		return nil
+	}
+	m := make(members, 0, 6)
+	for at := next(raw, 1); at < len(raw) && raw[at] == '"'; at = next(raw, at) {
+		end := behind(raw, at)
+		name := raw[at:end]
+		at = next(raw, end)
+		end = behind(raw, at)
+		m = append(m, member{decode(name), raw[at:end]})
+		at = end
 	}
 	return m
 }
 
 // only gives the single element of a JSON list; nil if it has none or more.
-func only(raw []byte) json.RawMessage {
-	var list []json.RawMessage
-	if json.Unmarshal(raw, &list) != nil || len(list) != 1 {
+func only(raw []byte) []byte {
+	elements := list(raw, 2)
+	if len(elements) != 1 {
 		return nil
 	}
-	return list[0]
+	return elements[0]
+}
+
+// list gives the elements of a JSON list, the first of them if there are more
+// than most.
+func list(raw []byte, most int) (elements [][]byte) {
+	if len(raw) == 0 || raw[0] != '[' {
+		return nil
+	}
+	for at := next(raw, 1); at < len(raw) && raw[at] != ']' && len(elements) < most; {
+		end := behind(raw, at)
+		elements = append(elements, raw[at:end])
+		at = next(raw, end)
+	}
+	return elements
+}
+
+func isObject(raw []byte) bool { return len(raw) > 0 && raw[0] == '{' }
+
+// next is where the next value or name begins, or the object or list ends.
+func next(text []byte, at int) int {
+	for at < len(text) && isBetween(text[at]) {
+		at++
+	}
+	return at
+}
+
+func isBetween(c byte) bool {
+	return c == ' ' || c == ',' || c == ':' || c == '\n' || c == '\r' || c == '\t'
+}
+
+// behind is the place behind the value that begins at a place.
+func behind(text []byte, at int) int {
+	depth := 0
+	for at < len(text) {
+		switch text[at] {
+		case '"':
+			at = behindString(text, at)
+		case '{', '[':
+			depth++
+			at++
+		case '}', ']':
+			depth--
+			at++
+		default:
+			for at++; at < len(text) && !isBetween(text[at]) && text[at] != '}' && text[at] != ']'; {
+				at++
+			}
+		}
+		if depth <= 0 {
+			return at
+		}
+		at = next(text, at)
+	}
+	return len(text)
+}
+
+func behindString(text []byte, at int) int {
+	for at++; at < len(text); at++ {
+		quote := bytes.IndexByte(text[at:], '"')
+		if quote < 0 {
+			break
+		}
+		escape := bytes.IndexByte(text[at:at+quote], '\\')
+		if escape < 0 {
+			return at + quote + 1
+		}
+		at += escape + 1 // and what is escaped
+	}
+	return len(text)
+}
+
+// decode gives the text of a JSON string.
+func decode(quoted []byte) []byte {
+	if inner := quoted[1:max(1, len(quoted)-1)]; isPlain(inner) {
+		return inner
+	}
+	var text string
+	_ = json.Unmarshal(quoted, &text) // it was JSON when it came in
+	return []byte(text)
+}
+
+// isPlain reports whether each byte of a text stands for itself in a JSON string,
+// in whichever encoding.
+func isPlain[T string | []byte](text T) bool {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// get gives a member's value; nil if there is none.
+func (m members) get(name string) []byte {
+	for i := range slices.Backward(m) {
+		if string(m[i].name) == name {
+			return m[i].value
+		}
+	}
+	return nil
 }
 
 // text gives a member that is text, or the digits of one that is a number.
 func (m members) text(name string) string {
-	raw := m[name]
-	var text string
+	raw := m.get(name)
 	switch {
 	case len(raw) == 0:
 	case raw[0] == '"':
-		_ = json.Unmarshal(raw, &text) // it was read once already
+		return string(decode(raw))
 	case raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9':
-		text = string(raw)
+		return string(raw)
 	}
-	return text
+	return ""
 }
 
-// without are the members with other names than these.
+// without takes the members with these names out.
 func (m members) without(names ...string) members {
-	rest := maps.Clone(m)
-	for _, name := range names {
-		delete(rest, name)
-	}
-	return rest
+	return slices.DeleteFunc(m, func(m member) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return string(m.name) == name })
+	})
 }
 
-// object writes a JSON object member by member. Values are written with the very
-// bytes they are given with; a value without any leaves its member out.
-type object struct{ written bytes.Buffer }
+// object is a JSON object that is being written, member by member. Values are
+// written with the very bytes they are given with; a value without any leaves
+// its member out.
+type object struct{ written []byte }
+
+func newObject(size int) object { return object{append(make([]byte, 0, size), '{')} }
+
+func (o *object) name(name string) {
+	if last := o.written[len(o.written)-1]; last != '{' {
+		o.written = append(o.written, ',')
+	}
+	o.written = append(appendQuoted(o.written, name), ':')
+}
 
 func (o *object) raw(name string, value []byte) {
-	if len(value) == 0 {
-		return
+	if len(value) > 0 {
+		o.name(name)
+		o.written = append(o.written, value...)
 	}
-	separator := byte(',')
-	if o.written.Len() == 0 {
-		separator = '{'
-	}
-	o.written.WriteByte(separator)
-	o.written.Write(quote(name))
-	o.written.WriteByte(':')
-	o.written.Write(value)
 }
 
 // text leaves out what is empty, since that is not known.
 func (o *object) text(name, value string) {
 	if value != "" {
-		o.raw(name, quote(value))
+		o.name(name)
+		o.written = appendQuoted(o.written, value)
 	}
 }
 
-// all writes members in the order of their names; without any, it leaves the
-// object out.
+// open begins a member that is an object; what is written up to close is within.
+func (o *object) open(name string) {
+	o.name(name)
+	o.written = append(o.written, '{')
+}
+
+func (o *object) close() { o.written = append(o.written, '}') }
+
+// all writes members as an object, in the order of their names; without any, it
+// leaves the object out.
 func (o *object) all(name string, m members) {
 	if len(m) == 0 {
 		return
 	}
-	var inner object
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		inner.raw(name, m[name])
+	slices.SortStableFunc(m, func(a, b member) int { return bytes.Compare(a.name, b.name) })
+	o.open(name)
+	for i := range m {
+		if i == len(m)-1 || !bytes.Equal(m[i].name, m[i+1].name) { // else a later one counts
+			o.raw(string(m[i].name), m[i].value)
+		}
 	}
-	o.raw(name, inner.bytes())
+	o.close()
 }
 
-func (o *object) empty() bool { return o.written.Len() == 0 }
-
-func (o *object) bytes() []byte {
-	if o.empty() {
-		return []byte("{}")
+// appendQuoted writes text as JSON, with "<", ">" and "&" left as they are.
+func appendQuoted(dst []byte, text string) []byte {
+	if isPlain(text) {
+		return append(append(append(dst, '"'), text...), '"')
 	}
-	o.written.WriteByte('}')
-	return o.written.Bytes()
-}
-
-// quote writes text as JSON, with "<", ">" and "&" left as they are.
-func quote(text string) []byte {
 	quoted, err := dialect.EncodeJSON(text)
 	if err != nil {
 		panic(fmt.Sprintf("write text: %v", err)) // any text can be written
 	}
-	return quoted
+	return append(dst, quoted...)
 }
