@@ -106,7 +106,10 @@ type Config struct {
 	MediaURL func(event *waypost.Event, number *waypost.Number) func(mediaID string) string
 	// Open gives the event as hooks are to be written of it, with what is stored
 	// sealed in clear; the event itself stays as it is. nil: nothing is sealed.
-	Open     func(event *waypost.Event) (*waypost.Event, error)
+	Open func(event *waypost.Event) (*waypost.Event, error)
+	// Strain is how long those who wait for an accept have lately waited, 0 if
+	// nobody did. What is taken from the table gives way to them. nil: it does not.
+	Strain   func() time.Duration
 	Log      *slog.Logger
 	Observer Observer
 	Now      func() time.Time
@@ -126,7 +129,7 @@ type Limits struct {
 	MemoryBytes int64 // bytes of event bodies in memory; default 128 MiB
 
 	FlushEvery       time.Duration // how long a result waits to be written; default 50 ms
-	FlushAt          int           // results that are written without waiting, and at once; default 1024
+	FlushAt          int           // results that are written without waiting, and at once; default 512
 	MaxUnrecorded    int           // results not written at which no new attempt starts; default 8192
 	MaxUnrecordedFor time.Duration // no new attempt starts while none of them could be written for so long; default 1 s
 
@@ -149,7 +152,7 @@ func (l *Limits) setDefaults() {
 	setDefault(&l.Memory, 65536)
 	setDefault(&l.MemoryBytes, 128<<20)
 	setDefault(&l.FlushEvery, 50*time.Millisecond)
-	setDefault(&l.FlushAt, 1024)
+	setDefault(&l.FlushAt, 512)
 	setDefault(&l.MaxUnrecorded, 8192)
 	setDefault(&l.MaxUnrecordedFor, time.Second)
 	setDefault(&l.RampRate, 10)

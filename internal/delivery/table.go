@@ -121,6 +121,9 @@ func (t *tenure) runErrands() {
 			return
 		}
 		l := t.errands.pop()
+		if !t.wayIsFree(l) {
+			return
+		}
 		l.queued = false
 		now := t.now()
 		if e, wanted := t.plan(l, now); wanted {
@@ -128,6 +131,28 @@ func (t *tenure) runErrands() {
 		}
 		t.turn(l)
 		t.checkDrained()
+	}
+}
+
+// wayIsFree waits, without the lock, while those who wait for an accept go before
+// what the lane takes from the table; false: the tenure has ended.
+func (t *tenure) wayIsFree(l *lane) bool {
+	if t.config.Strain == nil {
+		return true
+	}
+	for {
+		now := time.Now()
+		t.giveWay.judge(t.config.Strain(), now)
+		wait := t.giveWay.wait(now)
+		if wait <= 0 || l.gate != open {
+			return true
+		}
+		t.mu.Unlock()
+		t.pause(min(wait, judgeEvery), nil)
+		t.mu.Lock()
+		if t.ended() {
+			return false
+		}
 	}
 }
 
@@ -199,6 +224,7 @@ func (t *tenure) errandFailed(l *lane, e errand, err error) {
 // taken puts a page into the lane's memory.
 func (t *tenure) taken(l *lane, owed []store.Owed, e errand) {
 	now := t.now()
+	t.giveWay.took(len(owed), time.Now())
 	bytes := 0
 	for _, o := range owed {
 		t.hold(l, o, now)

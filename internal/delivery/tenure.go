@@ -46,6 +46,7 @@ type tenure struct {
 	young     young
 	memory    memory
 	errands   fifo[*lane]
+	giveWay   giveWay
 	errand    *sync.Cond // an errand was queued, or there will be none
 	busy      int        // errands under way
 	recorder  recorder
