@@ -155,3 +155,40 @@ type oneNode struct{ ids *waypost.IDs }
 
 func (oneNode) ID() waypost.NodeID { return 1 }
 func (n oneNode) NextID() int64    { return n.ids.Next() }
+
+// BenchmarkCommit is a crowd of requests that come again as soon as they are
+// answered, and a store that answers at once.
+func BenchmarkCommit(b *testing.B) {
+	for _, senders := range []int{1, 64, 128} {
+		b.Run(fmt.Sprintf("senders=%d", senders), func(b *testing.B) {
+			ids, err := waypost.NewIDs(0, 0, time.Now)
+			if err != nil {
+				b.Fatal(err)
+			}
+			committer := ingest.NewCommitter(atOnce{}, noEngine{}, oneNode{ids})
+			ctx, stop := context.WithCancel(b.Context())
+			var run, all sync.WaitGroup
+			run.Go(func() { _ = committer.Run(ctx) })
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range senders {
+				all.Go(func() {
+					arrivals := make([]store.Arrival, 1)
+					for left.Add(-1) >= 0 {
+						if _, err := committer.Commit(b.Context(), arrivals); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			all.Wait()
+			b.StopTimer()
+			commits, events := committer.Commits()
+			b.ReportMetric(float64(events)/float64(commits), "events/commit")
+			stop()
+			run.Wait()
+		})
+	}
+}

@@ -51,14 +51,14 @@ type Committer struct {
 	store  Accepter
 	engine Engine
 	node   Member
-	queue  chan *submission
+	queue  queue
 	gap    *time.Timer
-	done   chan struct{}
 
 	arrivals    []store.Arrival // of one batch, used again for the next
 	submissions sync.Pool
 
 	commits, events atomic.Int64
+	strain          strain
 }
 
 type submission struct {
@@ -84,9 +84,8 @@ func NewCommitter(accepter Accepter, engine Engine, node Member) *Committer {
 		store:  accepter,
 		engine: engine,
 		node:   node,
-		queue:  make(chan *submission, 4096),
+		queue:  queue{wake: make(chan struct{}, 1)},
 		gap:    time.NewTimer(0),
-		done:   make(chan struct{}),
 
 		submissions: sync.Pool{New: func() any { return &submission{ready: make(chan struct{}, 1)} }},
 	}
@@ -104,33 +103,20 @@ var (
 // that the queue holds nothing that nobody answers for in memory; it is not
 // long, for what has waited out its patience is not committed any more.
 func (c *Committer) Commit(ctx context.Context, arrivals []store.Arrival) ([]store.Receipt, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, &waypost.Error{Kind: waypost.KindUnavailable, Message: "gave up waiting", Err: err}
+	}
 	s := c.submissions.Get().(*submission)
 	s.arrivals, s.since = arrivals, time.Now()
 	for i := range arrivals {
 		s.bytes += len(arrivals[i].Event.Body)
 	}
-	select { // on its own this costs a tenth of the one below
-	case c.queue <- s:
-	default:
-		select {
-		case c.queue <- s:
-		case <-c.done:
-			return nil, errClosed
-		case <-ctx.Done():
-			return nil, &waypost.Error{Kind: waypost.KindUnavailable, Message: "gave up waiting", Err: ctx.Err()}
-		}
+	if c.queue.put(s) {
+		<-s.ready
+	} else {
+		s.err = errClosed
 	}
-	select {
-	case <-s.ready:
-		return c.outcome(s)
-	case <-c.done:
-		select {
-		case <-s.ready:
-			return c.outcome(s)
-		default: // it came into the queue too late to be seen
-			return nil, errClosed
-		}
-	}
+	return c.outcome(s)
 }
 
 // Commits is how many commits were asked for so far, and with how many events.
@@ -138,71 +124,37 @@ func (c *Committer) Commits() (commits, events int64) { return c.commits.Load(),
 
 // Run commits until ctx ends, and then what is still in the queue.
 func (c *Committer) Run(ctx context.Context) error {
-	defer close(c.done)
 	batch := make([]*submission, 0, maxBatchEvents)
 	waiting := 0 // requests, at the end of the commit before
+	for c.queue.begin(ctx) {
+		if waiting >= crowd {
+			c.linger(waiting)
+		}
+		batch = punctual(c.queue.take(batch[:0]))
+		waiting = c.commit(batch)
+	}
+	return nil
+}
+
+// linger waits for as many as were seen waiting last to come again, as they do as
+// soon as they are answered: until all are there, none came for the gap, or the
+// wait has become long.
+func (c *Committer) linger(last int) {
+	now := time.Now()
+	newest, end := now, now.Add(maxLinger)
 	for {
-		select {
-		case s := <-c.queue:
-			batch = punctual(c.gather(append(batch[:0], s), waiting))
-			waiting = c.commit(batch)
-		case <-ctx.Done():
-			select {
-			case s := <-c.queue:
-				batch = punctual(c.gather(append(batch[:0], s), 0))
-				c.commit(batch)
-			default:
-				return nil
-			}
+		wait := min(newest.Add(maxGap).Sub(now), end.Sub(now))
+		if wait <= 0 {
+			return
 		}
-	}
-}
-
-// gather adds what is in the queue, up to the limits. If the last that were seen
-// waiting are a crowd it lingers for them to come again, as they do as soon as they
-// are answered.
-func (c *Committer) gather(batch []*submission, last int) []*submission {
-	events, bytes := len(batch[0].arrivals), batch[0].bytes
-	var end time.Time
-	if last >= crowd {
-		end = time.Now().Add(maxLinger)
-	}
-	for events < maxBatchEvents && bytes < maxBatchBytes {
-		if len(batch) >= last {
-			end = time.Time{}
+		c.gap.Reset(wait)
+		if c.queue.await(last, nil, c.gap.C) {
+			return
 		}
-		s := c.next(end)
-		if s == nil {
-			break
+		now = time.Now()
+		if came := c.queue.newest(); came.After(newest) {
+			newest = came
 		}
-		batch = append(batch, s)
-		events += len(s.arrivals)
-		bytes += s.bytes
-	}
-	return batch
-}
-
-// next is the next submission: one that is there, or one that comes within the
-// gap and before end; nil if there is none.
-func (c *Committer) next(end time.Time) *submission {
-	select {
-	case s := <-c.queue:
-		return s
-	default:
-	}
-	if end.IsZero() {
-		return nil
-	}
-	wait := min(time.Until(end), maxGap)
-	if wait <= 0 {
-		return nil
-	}
-	c.gap.Reset(wait)
-	select {
-	case s := <-c.queue:
-		return s
-	case <-c.gap.C:
-		return nil
 	}
 }
 
@@ -255,7 +207,8 @@ func (c *Committer) commit(batch []*submission) (waiting int) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	receipts, err := c.store.Accept(ctx, c.node.ID(), arrivals)
 	cancel()
-	waiting = len(batch) + len(c.queue)
+	c.strain.add(batch, time.Now())
+	waiting = len(batch) + c.queue.len()
 	c.answer(batch, receipts, err)
 	c.start(arrivals, receipts, err)
 	return waiting

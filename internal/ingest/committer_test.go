@@ -148,7 +148,7 @@ func TestConcurrentRequestsShareOneCommit(t *testing.T) {
 	first := b.submit(t, arrival("a", 1))
 	<-b.store.entered // the first batch is being committed; the rest gathers
 	second, third := b.submit(t, arrival("b", 1), arrival("c", 2)), b.submit(t, arrival("d", 1))
-	waitFor(t, func() bool { return len(b.committer.queue) == 2 })
+	waitFor(t, func() bool { return b.committer.queue.len() == 2 })
 	b.store.release <- nil
 	<-b.store.entered
 	b.store.release <- nil
@@ -237,7 +237,7 @@ func TestCommitterFinishesItsQueueAndThenRefuses(t *testing.T) {
 	first := b.submit(t, arrival("a", 1))
 	<-b.store.entered
 	second := b.submit(t, arrival("b", 1))
-	waitFor(t, func() bool { return len(b.committer.queue) == 1 })
+	waitFor(t, func() bool { return b.committer.queue.len() == 1 })
 	stopped := make(chan struct{})
 	go func() { b.stop(); close(stopped) }()
 	b.store.release <- nil

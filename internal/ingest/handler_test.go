@@ -156,7 +156,7 @@ func TestMoreThanMemoryAllowsIsRefused(t *testing.T) {
 			synctest.Wait()
 		}
 		// What the large one takes has settled at its size: the second is apart too.
-		if n := len(b.committer.queue); n != 2 {
+		if n := b.committer.queue.len(); n != 2 {
 			t.Fatalf("%d requests wait for the commit before them", n)
 		}
 		close(b.store.release) // every commit succeeds from now on

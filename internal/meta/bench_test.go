@@ -72,3 +72,21 @@ func batch(count int) []byte {
 	fmt.Fprintf(&body, `{"object":"whatsapp_business_account","entry":[{"id":"301956482217730","changes":[{"value":{"messaging_product":"whatsapp","metadata":{"display_phone_number":"15550142077","phone_number_id":"208417730961245"},"contacts":[%s],"messages":[%s]},"field":"messages"}]}]}`, &contacts, &messages)
 	return body.Bytes()
 }
+
+// BenchmarkSplitText is a request with one message of 1.5 KB.
+func BenchmarkSplitText(b *testing.B) {
+	body := fmt.Appendf(nil, `{"object":"whatsapp_business_account","entry":[{"id":"301956482217730","changes":[{"value":{`+
+		`"messaging_product":"whatsapp","metadata":{"display_phone_number":"15550142077","phone_number_id":"208417730961245"},`+
+		`"contacts":[{"profile":{"name":"Maren Holt"},"wa_id":"447700900361"}],`+
+		`"messages":[{"from":"447700900361","id":"wamid.HBgLMTU1NTAxNDIwNzcVAgASGBQ","timestamp":"1767571200","type":"text",`+
+		`"text":{"body":"%s"}}]},"field":"messages"}]}]}`, bytes.Repeat([]byte("The parcel is at the door. "), 41))
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		items, err := Split(body)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_ = items[0].DedupeKey(1)
+	}
+}

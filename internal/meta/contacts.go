@@ -96,12 +96,12 @@ func (s *splitter) eachPerson(n int, f func(id string)) {
 		if !personal(s.name(member)) {
 			continue
 		}
-		if id := identifier(s.string(member)); id != "" {
-			f(id)
+		if id := identifier(s.string(member)); len(id) > 0 {
+			f(string(id))
 		}
 	}
-	if id := identifier(s.string(s.member(n, "message", "recipient_id"))); id != "" {
-		f(id)
+	if id := identifier(s.string(s.member(n, "message", "recipient_id"))); len(id) > 0 {
+		f(string(id))
 	}
 }
 

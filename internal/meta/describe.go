@@ -82,6 +82,8 @@ var subjects = []string{
 // address is where a change belongs.
 type address struct {
 	wabaID, phoneNumberID, displayPhone string
+
+	number []byte // what tells this business number from others
 }
 
 func (s *splitter) address(c *change) address {
@@ -89,34 +91,29 @@ func (s *splitter) address(c *change) address {
 	if string(c.field) == fieldMessages {
 		ids, phones, accounts = ids[:1], phones[:1], nil
 	}
-	a := address{wabaID: s.first(c.value, accounts, ""), phoneNumberID: s.first(c.value, ids, "")}
-	if a.wabaID == "" {
-		a.wabaID = c.id
+	a := address{wabaID: c.id, number: s.first(c.value, ids, "")}
+	if id := s.first(c.value, accounts, ""); len(id) > 0 {
+		a.wabaID = string(id)
 	}
 	for _, p := range phones {
 		if a.displayPhone = digits(s.string(s.member(c.value, p...))); a.displayPhone != "" {
 			break
 		}
 	}
+	if a.phoneNumberID = string(a.number); a.phoneNumberID == "" {
+		a.number = []byte(a.displayPhone)
+	}
 	return a
 }
 
-// number is what tells this business number from others.
-func (a *address) number() []byte {
-	if a.phoneNumberID != "" {
-		return []byte(a.phoneNumberID)
-	}
-	return []byte(a.displayPhone)
-}
-
 // first is the first identifier, other than one, that the paths lead to.
-func (s *splitter) first(n int, paths []path, other string) string {
+func (s *splitter) first(n int, paths []path, other string) []byte {
 	for _, p := range paths {
-		if id := identifier(s.string(s.member(n, p...))); id != "" && id != other {
+		if id := identifier(s.string(s.member(n, p...))); len(id) > 0 && string(id) != other {
 			return id
 		}
 	}
-	return ""
+	return nil
 }
 
 // describe fills in all of an item but its body.
@@ -126,10 +123,6 @@ func (s *splitter) describe(it *Item, p *part) {
 	it.Field = string(c.field)
 	it.WABAID, it.PhoneNumberID, it.DisplayPhone = c.wabaID, c.phoneNumberID, c.displayPhone
 	it.OccurredAt = c.sentAt
-	it.Contact = c.contact
-	if len(p.contacts) == 1 {
-		it.Contact = s.first(p.contacts[0], contactIDs, "")
-	}
 	switch {
 	case p.odd, p.list == errorList:
 	case p.list == messages:
@@ -141,9 +134,53 @@ func (s *splitter) describe(it *Item, p *part) {
 	default:
 		s.describeChange(it, c)
 	}
+	if it.Contact == "" {
+		it.Contact = string(s.first(s.contactOf(c, p), contactIDs, ""))
+	}
 	if it.identity == (digest{}) {
 		it.identity = s.identityOfBytes(c, p)
 	}
+}
+
+// contactOf is the only contact beside a part; none if there is not just one.
+func (s *splitter) contactOf(c *change, p *part) int {
+	switch len(p.contacts) {
+	case 0:
+		return c.only
+	case 1:
+		return p.contacts[0]
+	default:
+		return none
+	}
+}
+
+// family is the event types that begin alike. Those that most items have are written
+// once.
+type family struct {
+	prefix string
+	known  map[string]string // by their last word
+}
+
+func newFamily(prefix string, words ...string) family {
+	t := family{prefix: prefix, known: make(map[string]string, len(words))}
+	for _, word := range words {
+		t.known[word] = prefix + word
+	}
+	return t
+}
+
+var (
+	messageTypes = newFamily(waypost.TypeMessagePrefix, "text", "image", "audio", "video", "document", "sticker",
+		"location", "contacts", "interactive", "button", "reaction", "order", "system", "unsupported")
+	statusTypes = newFamily(waypost.TypeStatusPrefix, "sent", "delivered", "read", "failed", "played")
+	fieldTypes  = newFamily(waypost.TypeFieldPrefix)
+)
+
+func (f family) of(word []byte) string {
+	if known, ok := f.known[string(word)]; ok {
+		return known
+	}
+	return f.prefix + segment(word)
 }
 
 // typeOf is the event type of a part.
@@ -152,39 +189,35 @@ func (s *splitter) typeOf(c *change, p *part) string {
 	case p.odd:
 		return waypost.TypeUnparsed
 	case p.list == messages:
-		return waypost.TypeMessagePrefix + segment(s.string(s.member(p.element, "type")))
+		return messageTypes.of(s.string(s.member(p.element, "type")))
 	case p.list == statuses:
-		return waypost.TypeStatusPrefix + segment(s.string(s.member(p.element, "status")))
+		return statusTypes.of(s.string(s.member(p.element, "status")))
 	case p.list == errorList:
 		return waypost.TypeError
 	default:
-		return waypost.TypeFieldPrefix + segment(c.field)
+		return fieldTypes.of(c.field)
 	}
 }
 
 func (s *splitter) describeMessage(it *Item, c *change, message int) {
-	if who := s.first(message, messageContacts, ""); who != "" {
-		it.Contact = who
-	}
+	it.Contact = string(s.first(message, messageContacts, ""))
 	if at := s.timestamp(message); !at.IsZero() {
 		it.OccurredAt = at
 	}
 	if id := s.string(s.member(message, "id")); len(id) > 0 {
-		it.identity = identify([]byte("message"), c.number(), id)
+		it.identity = identify([]byte("message"), c.number, id)
 	}
 }
 
 func (s *splitter) describeStatus(it *Item, c *change, status int) {
-	if who := s.first(status, statusContacts, ""); who != "" {
-		it.Contact = who
-	}
+	it.Contact = string(s.first(status, statusContacts, ""))
 	if at := s.timestamp(status); !at.IsZero() {
 		it.OccurredAt = at
 	}
 	if id := s.string(s.member(status, "id")); len(id) > 0 {
-		it.identity = identify([]byte("status"), c.number(), id,
+		it.identity = identify([]byte("status"), c.number, id,
 			s.string(s.member(status, "status")),
-			[]byte(s.first(status, participants, "")),
+			s.first(status, participants, ""),
 			s.string(s.member(status, "timestamp")),
 			s.string(s.member(status, "type")),
 			s.string(s.member(status, "payment", "transaction", "id")))
@@ -194,14 +227,12 @@ func (s *splitter) describeStatus(it *Item, c *change, status int) {
 // describeEcho describes a message that the business sent; the customer is the
 // one it went to.
 func (s *splitter) describeEcho(it *Item, c *change, echo int) {
-	if who := s.first(echo, subjectContacts, c.displayPhone); who != "" {
-		it.Contact = who
-	}
+	it.Contact = string(s.first(echo, subjectContacts, c.displayPhone))
 	if at := s.timestamp(echo); !at.IsZero() {
 		it.OccurredAt = at
 	}
 	if id := s.string(s.member(echo, "id")); len(id) > 0 {
-		it.identity = identify([]byte("echo"), c.field, c.number(), id)
+		it.identity = identify([]byte("echo"), c.field, c.number, id)
 	}
 }
 
@@ -224,15 +255,16 @@ func (s *splitter) describeChange(it *Item, c *change) {
 	if it.OccurredAt.IsZero() {
 		it.OccurredAt = s.timestamp(subject)
 	}
-	if who := s.first(subject, subjectContacts, c.displayPhone); who != "" {
-		it.Contact = who
+	who := s.first(subject, subjectContacts, c.displayPhone)
+	for _, contact := range []int{c.only, s.only(s.member(holder, "contacts"))} {
+		if len(who) == 0 {
+			who = s.first(contact, contactIDs, "")
+		}
 	}
-	if it.Contact == "" {
-		it.Contact = s.first(s.only(s.member(holder, "contacts")), contactIDs, "")
+	if len(who) == 0 {
+		who = identifier(s.string(s.member(c.value, "sender", "phone_number")))
 	}
-	if it.Contact == "" {
-		it.Contact = identifier(s.string(s.member(c.value, "sender", "phone_number")))
-	}
+	it.Contact = string(who)
 }
 
 // identityOfBytes is the identity of what has no id of its own.
@@ -244,7 +276,7 @@ func (s *splitter) identityOfBytes(c *change, p *part) digest {
 		}
 	}
 	bytes := sha256.Sum256(s.raw(n))
-	return identify([]byte("bytes"), c.number(), []byte(c.wabaID), c.sent, c.field, bytes[:])
+	return identify([]byte("bytes"), c.number, []byte(c.wabaID), c.sent, c.field, bytes[:])
 }
 
 // timestamp is when a message, a status, a call happened.

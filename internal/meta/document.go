@@ -2,11 +2,13 @@ package meta
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"math"
+	"math/bits"
 	"slices"
 	"sync"
 )
@@ -83,7 +85,7 @@ func parseDeep(text []byte) (*document, error) {
 	d.text, d.nodes, d.deep = text, d.nodes[:0], false
 	d.most = spareValues + len(text)/leastSpread
 	d.provide()
-	at := d.scan(d.space(0), node{}, 0)
+	at := d.scan(d.space(0), 0)
 	if at >= 0 {
 		if at = d.space(at); at != len(text) {
 			at = broken(at)
@@ -125,15 +127,14 @@ func (d *document) release() {
 // negative, all places where it goes on are not.
 func broken(at int) int { return -at - 1 }
 
-// scan indexes the value at a place and gives the place behind it. n holds its
-// member name.
-func (d *document) scan(at int, n node, depth int) int {
+// scan indexes the value at a place and gives the place behind it.
+func (d *document) scan(at, depth int) int {
 	if at >= len(d.text) || depth > maxNesting || len(d.nodes) == d.most {
 		return broken(at)
 	}
 	index := len(d.nodes)
-	n.start = int32(at)
-	d.nodes = append(d.nodes, n)
+	d.nodes = append(d.nodes, node{})
+	d.nodes[index].start = int32(at)
 	var end int
 	switch d.text[at] {
 	case '{':
@@ -183,18 +184,19 @@ func (d *document) scanObject(at, depth int) int {
 		if !d.is(at, '"') {
 			return broken(at)
 		}
-		n := node{key: int32(at + 1)}
-		end, escaped := d.scanString(at + 1)
-		if end < 0 {
-			return end
+		key, index := at+1, len(d.nodes)
+		keyEnd, escaped := d.scanString(key)
+		if keyEnd < 0 {
+			return keyEnd
 		}
-		n.keyEnd, n.keyEscaped = int32(end-1), escaped
-		if at = d.space(end); !d.is(at, ':') {
+		if at = d.space(keyEnd); !d.is(at, ':') {
 			return broken(at)
 		}
-		if at = d.scan(d.space(at+1), n, depth); at < 0 {
+		if at = d.scan(d.space(at+1), depth); at < 0 {
 			return at
 		}
+		n := &d.nodes[index]
+		n.key, n.keyEnd, n.keyEscaped = int32(key), int32(keyEnd-1), escaped
 		switch at = d.space(at); {
 		case d.is(at, ','):
 			at = d.space(at + 1)
@@ -212,7 +214,7 @@ func (d *document) scanArray(at, depth int) int {
 		return at + 1
 	}
 	for {
-		if at = d.scan(at, node{}, depth); at < 0 {
+		if at = d.scan(at, depth); at < 0 {
 			return at
 		}
 		switch at = d.space(at); {
@@ -239,6 +241,14 @@ var plain = func() (table [256]bool) {
 func (d *document) scanString(at int) (end int, escaped bool) {
 	text := d.text
 	for at < len(text) {
+		if len(text)-at >= 8 {
+			marks := unplain(binary.LittleEndian.Uint64(text[at:]))
+			if marks == 0 {
+				at += 8
+				continue
+			}
+			at += bits.TrailingZeros64(marks) / 8
+		}
 		switch c := text[at]; {
 		case plain[c]:
 			at++
@@ -256,6 +266,14 @@ func (d *document) scanString(at int) (end int, escaped bool) {
 		}
 	}
 	return broken(at), escaped
+}
+
+// unplain looks at eight bytes of a string at once. The lowest bit that is set
+// is in the first byte that does not stand for itself; none is set if all do.
+func unplain(eight uint64) uint64 {
+	const each, top = 0x0101010101010101, 0x8080808080808080
+	quote, escape := eight^'"'*each, eight^'\\'*each
+	return ((eight-' '*each)&^eight | (quote-each)&^quote | (escape-each)&^escape) & top
 }
 
 // escapeLength is how many bytes the escape in front takes; 0 if it is none.
@@ -411,12 +429,21 @@ func (d *document) count(n int) int {
 	return count
 }
 
-// only is the element of an array that has exactly one.
-func (d *document) only(n int) int {
-	if !d.isArray(n) || d.isEmpty(n) || d.nodes[n+1].after != d.nodes[n].after {
+// head is the first element of an array.
+func (d *document) head(n int) int {
+	if !d.isArray(n) || d.isEmpty(n) {
 		return none
 	}
 	return n + 1
+}
+
+// only is the element of an array that has exactly one.
+func (d *document) only(n int) int {
+	head := d.head(n)
+	if head == none || d.nodes[head].after != d.nodes[n].after {
+		return none
+	}
+	return head
 }
 
 // member finds a member by name, through objects within objects when several

@@ -89,19 +89,19 @@ func segment(text []byte) string {
 
 // identifier takes a text as an id if it could be one: visible ASCII, at most
 // 256 characters. The plus that some clients put before a phone is left out.
-func identifier(text []byte) string {
+func identifier(text []byte) []byte {
 	if len(text) == 0 || len(text) > 256 {
-		return ""
+		return nil
 	}
 	for _, c := range text {
 		if c <= ' ' || c > '~' {
-			return ""
+			return nil
 		}
 	}
 	if text[0] == '+' && len(digits(text)) == len(text)-1 {
 		text = text[1:]
 	}
-	return string(text)
+	return text
 }
 
 // digits are the digits of a phone, however it is written; more than a phone

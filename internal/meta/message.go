@@ -1,6 +1,9 @@
 package meta
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"reflect"
+)
 
 // Message is a message that came in, or, as an echo, one that the business
 // sent. Type names the member that holds its content.
@@ -132,7 +135,10 @@ func (m *Message) Answer() (answer Answer, ok bool) {
 	if !ok {
 		return Answer{}, false
 	}
-	_ = unmarshal(raw, &answer) // it was read once already
+	if d, err := parseDeep(raw); err == nil { // it was read once already
+		readAnswer(d, root, reflect.ValueOf(&answer).Elem())
+		d.release()
+	}
 	answer.Kind, answer.Raw = kind, raw
 	return answer, true
 }

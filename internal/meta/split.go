@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -31,8 +33,9 @@ func Split(body []byte) ([]Item, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read webhook: %w", err)
 	}
-	defer d.release()
-	s := splitter{document: d, budget: growthFloor + maxGrowth*len(body)}
+	s := splitters.Get().(*splitter)
+	s.document, s.budget = d, growthFloor+maxGrowth*len(body)
+	defer s.release()
 	if err := s.request(); err != nil {
 		return nil, err
 	}
@@ -62,6 +65,24 @@ type splitter struct {
 	changes []change
 	parts   []part
 	budget  int // bytes that the items may still take
+}
+
+var splitters = sync.Pool{New: func() any { return new(splitter) }}
+
+// maxKeptParts is the longest list of parts, or of changes, that is kept for the
+// next request.
+const maxKeptParts = 64
+
+// release gives the memory back that no item needs.
+func (s *splitter) release() {
+	s.document.release()
+	if cap(s.parts) > maxKeptParts || cap(s.changes) > maxKeptParts {
+		return
+	}
+	clear(s.parts)
+	clear(s.changes)
+	*s = splitter{parts: s.parts[:0], changes: s.changes[:0]}
+	splitters.Put(s)
 }
 
 // list is one of the arrays of a value whose elements are items.
@@ -135,7 +156,7 @@ type change struct {
 	field    []byte
 	lists    [noList]int // the arrays to take apart; none where there is nothing to
 	contacts int         // value.contacts, if they are shared out among several items
-	contact  string      // the customer, if the value names only one
+	only     int         // value.contacts has this one and no other
 	address
 }
 
@@ -222,7 +243,7 @@ func (s *splitter) isDeepBeside(n int, name string) bool {
 func (s *splitter) entry(e entry) error {
 	changes, ok := s.sole(e.node, "changes")
 	e.changes = changes
-	e.id = identifier(s.string(s.member(e.node, "id")))
+	e.id = string(identifier(s.string(s.member(e.node, "id"))))
 	e.sent = s.string(s.member(e.node, "time"))
 	e.sentAt = unixTime(e.sent)
 	if !ok || !s.isArray(changes) || s.isEmpty(changes) || s.isDeepBeside(e.node, "changes") {
@@ -325,9 +346,7 @@ func (s *splitter) whole(c change, odd bool) error {
 func (s *splitter) elements(c change, count int) error {
 	s.note(c)
 	first := len(s.parts)
-	if s.parts == nil {
-		s.parts = make([]part, 0, min(count, maxItems))
-	}
+	s.parts = slices.Grow(s.parts, min(count, maxItems-first))
 	for l, array := range c.lists {
 		for element := range s.children(array) {
 			if err := s.add(part{list: list(l), element: element, odd: !s.isObject(element) || s.isDeep(element)}); err != nil {
@@ -344,8 +363,9 @@ func (s *splitter) elements(c change, count int) error {
 // note keeps a change for the parts that are about to be added.
 func (s *splitter) note(c change) {
 	c.address = s.address(&c)
+	c.only = none
 	if c.contacts == none {
-		c.contact = s.first(s.only(s.member(c.value, "contacts")), contactIDs, "")
+		c.only = s.only(s.member(c.value, "contacts"))
 	}
 	s.changes = append(s.changes, c)
 }

@@ -1,9 +1,6 @@
 package meta
 
-import (
-	"bytes"
-	"encoding/json"
-)
+import "encoding/json"
 
 // Status is the status of a sent message. Where it went to a group, the
 // recipient is the group and the participant the member of it.
@@ -36,13 +33,4 @@ type ErrorInfo struct {
 	ErrorData struct {
 		Details Text `json:"details"`
 	} `json:"error_data"`
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (e *ErrorInfo) UnmarshalJSON(raw []byte) error {
-	type members ErrorInfo // without this method
-	*e = ErrorInfo{}
-	err := unmarshal(raw, (*members)(e))
-	e.Raw = bytes.Clone(raw)
-	return err
 }

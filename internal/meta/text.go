@@ -1,9 +1,6 @@
 package meta
 
-import (
-	"encoding/json"
-	"errors"
-)
+import "encoding/json"
 
 // Text is what Meta says in one word. It reads a JSON string, the digits of a
 // number, and the first of a list of strings, since Meta is not constant in
@@ -32,14 +29,4 @@ func (t *Text) UnmarshalJSON(raw []byte) error {
 		}
 	}
 	return nil
-}
-
-// unmarshal reads JSON. A member of an unexpected type is as good as absent.
-func unmarshal(raw []byte, into any) error {
-	err := json.Unmarshal(raw, into)
-	var wrongType *json.UnmarshalTypeError
-	if errors.As(err, &wrongType) {
-		return nil
-	}
-	return err
 }

@@ -1,10 +1,5 @@
 package meta
 
-import (
-	"errors"
-	"fmt"
-)
-
 // Change is what the body of one item tells, as far as hooks are made of it.
 // What Meta left out is zero, and so is what it wrote as something else than
 // it says it does: an item is never refused for a member nobody may need.
@@ -51,26 +46,6 @@ type Contact struct {
 	WaID     Text `json:"wa_id"` // the phone
 	UserID   Text `json:"user_id"`
 	ParentID Text `json:"parent_user_id"`
-}
-
-// Read reads the body of one item in the Cloud form; of several it reads the
-// first change. The error says why there is none to read.
-func Read(body []byte) (*Change, error) {
-	var request struct {
-		Entry []struct {
-			Time    Text     `json:"time"`
-			Changes []Change `json:"changes"`
-		} `json:"entry"`
-	}
-	if err := unmarshal(body, &request); err != nil {
-		return nil, fmt.Errorf("read event: %w", err)
-	}
-	if len(request.Entry) == 0 || len(request.Entry[0].Changes) == 0 {
-		return nil, errors.New("read event: there is no change in it")
-	}
-	change := &request.Entry[0].Changes[0]
-	change.Time = request.Entry[0].Time
-	return change, nil
 }
 
 // ContactOf gives the contact with this phone or this user id. A contact that

@@ -119,7 +119,7 @@ func newHookOf(item dialect.Item, c *change) newHook {
 		IsForwarded:          m.Context.Forwarded || m.Context.FrequentlyForwarded,
 		Timestamp:            strconv.FormatInt(c.seconds(m.Timestamp), 10),
 		Media:                textOrFalse(content.link),
-		QuoteUnique:          textOrFalse(cmp.Or(content.target, m.Context.ID)),
+		QuoteUnique:          textOrFalse(string(cmp.Or(content.target, m.Context.ID))),
 		ConversationTimeLeft: fullConversation,
 	}
 	if sender.phone != "" {
@@ -129,6 +129,14 @@ func newHookOf(item dialect.Item, c *change) newHook {
 		hook.Username = &sender.username
 	}
 	return hook
+}
+
+// textOrFalse is text, and false where there is none.
+func textOrFalse(text string) any {
+	if text == "" {
+		return false
+	}
+	return text
 }
 
 // user is who sent a message, as far as it is told.

@@ -3,7 +3,6 @@ package digital99
 import (
 	"encoding/json"
 
-	"github.com/waypost-gateway/waypost/internal/dialect"
 	"github.com/waypost-gateway/waypost/internal/meta"
 )
 
@@ -48,36 +47,26 @@ type refusal struct {
 //	 "timestamp":"1767225600","media":"https://media.acme.test/f/1","quote":false,"quoteUnique":false,
 //	 "profilePic":"","conversationTimeLeft":"1440"}
 type newHook struct {
-	Status               string      `json:"status"`
-	Hook                 string      `json:"hook"`
-	Unique               string      `json:"unique"`
-	From                 string      `json:"from"` // the phone, or from_id where it is hidden
-	FromID               string      `json:"from_id"`
-	Username             *string     `json:"username"`
-	Country              string      `json:"country"`
-	Phone                *string     `json:"phone"` // null where it is hidden
-	To                   string      `json:"to"`
-	SenderName           string      `json:"senderName"`
-	Type                 string      `json:"type"`
-	Body                 any         `json:"body"` // a list for orders, else text
-	Caption              string      `json:"caption"`
-	IsForwarded          bool        `json:"isForwarded"`
-	Timestamp            string      `json:"timestamp"`
-	Media                textOrFalse `json:"media"`
-	Quote                textOrFalse `json:"quote"`
-	QuoteUnique          textOrFalse `json:"quoteUnique"`
-	ProfilePic           string      `json:"profilePic"`
-	ConversationTimeLeft string      `json:"conversationTimeLeft"`
-}
-
-// textOrFalse is text, and false where there is none.
-type textOrFalse string
-
-func (t textOrFalse) MarshalJSON() ([]byte, error) {
-	if t == "" {
-		return []byte("false"), nil
-	}
-	return dialect.EncodeJSON(string(t))
+	Status               string  `json:"status"`
+	Hook                 string  `json:"hook"`
+	Unique               string  `json:"unique"`
+	From                 string  `json:"from"` // the phone, or from_id where it is hidden
+	FromID               string  `json:"from_id"`
+	Username             *string `json:"username"`
+	Country              string  `json:"country"`
+	Phone                *string `json:"phone"` // null where it is hidden
+	To                   string  `json:"to"`
+	SenderName           string  `json:"senderName"`
+	Type                 string  `json:"type"`
+	Body                 any     `json:"body"` // a list for orders, else text
+	Caption              string  `json:"caption"`
+	IsForwarded          bool    `json:"isForwarded"`
+	Timestamp            string  `json:"timestamp"`
+	Media                any     `json:"media"`       // text, or false
+	Quote                bool    `json:"quote"`       // false: the text is not known
+	QuoteUnique          any     `json:"quoteUnique"` // text, or false
+	ProfilePic           string  `json:"profilePic"`
+	ConversationTimeLeft string  `json:"conversationTimeLeft"`
 }
 
 // orderItem is an element of the body of an order.
