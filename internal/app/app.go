@@ -167,7 +167,7 @@ func (a *App) wire(c *config.Config, secrets secrets) http.Handler {
 		States:    service,
 		MediaURL:  mediaURL(c, links),
 		Open:      func(event *waypost.Event) (*waypost.Event, error) { return vault.Open(event) },
-		Strain:    func() time.Duration { return a.committer.Strain() },
+		Strain:    func() float64 { return a.committer.Strain() },
 		Log:       a.log,
 		Observer:  meters,
 		Now:       a.node.Now,

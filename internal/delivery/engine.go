@@ -107,9 +107,10 @@ type Config struct {
 	// Open gives the event as hooks are to be written of it, with what is stored
 	// sealed in clear; the event itself stays as it is. nil: nothing is sealed.
 	Open func(event *waypost.Event) (*waypost.Event, error)
-	// Strain is how long those who wait for an accept have lately waited, 0 if
-	// nobody did. What is taken from the table gives way to them. nil: it does not.
-	Strain   func() time.Duration
+	// Strain is how many times longer than usual accepts have lately taken, 0 if
+	// there were none. What is taken from the table gives way to them. nil: it
+	// does not.
+	Strain   func() float64
 	Log      *slog.Logger
 	Observer Observer
 	Now      func() time.Time

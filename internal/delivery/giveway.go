@@ -4,26 +4,25 @@ import "time"
 
 // giveWay is the pace at which deliveries are taken from the table while ingest
 // feels it. A backlog takes all of the machine that it can get, and those who wait
-// for an accept would wait for it too; so its pace falls while they wait for longer
-// than they do otherwise, and rises again when they don't. It never falls so far
-// that the backlog comes to a stop. What is sent right after its commit is not in
-// the table and not held up.
+// for an accept would wait for it too; so its pace falls while accepts take much
+// longer than usual, and rises again when they don't. It never falls so far that
+// the backlog comes to a stop. What came in a moment ago is not held up, be it that
+// it is sent right after its commit or that it has been in the table since.
 type giveWay struct {
 	pace float64   // deliveries a second; 0: as they come
 	next time.Time // no page before
 
-	usual    time.Duration // how long an accept takes when nothing is in its way: about the least seen
 	judgedAt time.Time
 	taken    int // since then
 }
 
 const (
 	judgeEvery  = 50 * time.Millisecond
+	mostStrain  = 3
+	oldAfter    = 10 * time.Second
 	leastPace   = 1000
 	noPace      = 100_000 // a pace that nothing reaches
-	strained    = time.Millisecond
-	usualFor    = time.Hour // what is usual may double within it
-	mostGivenUp = 0.5       // of the pace, each time it is judged
+	mostGivenUp = 0.5     // of the pace, each time it is judged
 	mostRegain  = 1.04
 )
 
@@ -38,27 +37,23 @@ func (g *giveWay) took(n int, now time.Time) {
 	}
 }
 
-// judge sets the pace by how long accepts have lately taken; 0: there were none.
-func (g *giveWay) judge(strain time.Duration, now time.Time) {
+// judge sets the pace by how many times longer than usual accepts have lately
+// taken; 0: there were none.
+func (g *giveWay) judge(strain float64, now time.Time) {
 	since := now.Sub(g.judgedAt)
 	if since < judgeEvery {
 		return
 	}
 	taken := g.taken
 	g.judgedAt, g.taken = now, 0
-	if strain == 0 {
+	switch {
+	case strain == 0:
 		g.pace = 0
-		return
-	}
-	if g.usual += time.Duration(float64(g.usual) * min(1, float64(since)/float64(usualFor))); g.usual == 0 || strain < g.usual {
-		g.usual = strain
-	}
-	switch most := 2*g.usual + strained; {
-	case strain > most:
+	case strain > mostStrain:
 		if g.pace == 0 {
 			g.pace = float64(taken) / since.Seconds()
 		}
-		g.pace = max(g.pace*max(mostGivenUp, float64(most)/float64(strain)), leastPace)
+		g.pace = max(g.pace*max(mostGivenUp, mostStrain/strain), leastPace)
 	case g.pace > 0:
 		if g.pace *= mostRegain; g.pace > noPace {
 			g.pace = 0

@@ -13,21 +13,18 @@ import (
 func TestGiveWay(t *testing.T) {
 	t.Parallel()
 	const could = 10_000
-	for name, tt := range map[string]struct {
-		usual, then time.Duration
-		least, most float64 // pace after a minute of it; 0: none
-	}{
-		"nothing comes in":         {500 * time.Microsecond, 0, 0, 0},
-		"as usual":                 {500 * time.Microsecond, 900 * time.Microsecond, 0, 0},
-		"longer":                   {500 * time.Microsecond, 8 * time.Millisecond, leastPace, leastPace},
-		"a store that takes long":  {20 * time.Millisecond, 30 * time.Millisecond, 0, 0},
-		"and longer than it takes": {20 * time.Millisecond, 80 * time.Millisecond, leastPace, leastPace},
+	for name, tt := range map[string]struct{ strain, pace float64 }{
+		"nothing comes in": {0, 0},
+		"as usual":         {1, 0},
+		"a little longer":  {2, 0},
+		"longer":           {4, leastPace},
+		"much longer":      {100, leastPace},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			now := time.Now()
 			var g giveWay
-			step := func(strain time.Duration) {
+			step := func(strain float64) {
 				now = now.Add(judgeEvery)
 				g.judge(strain, now)
 				pace := min(could, g.pace)
@@ -36,18 +33,18 @@ func TestGiveWay(t *testing.T) {
 				}
 				g.took(int(pace*judgeEvery.Seconds()), now)
 			}
-			step(tt.usual)
+			step(1)
 			for range time.Minute / judgeEvery {
-				step(tt.then)
+				step(tt.strain)
 			}
-			if g.pace < tt.least || g.pace > tt.most {
-				t.Errorf("the pace is %.0f", g.pace)
+			if g.pace != tt.pace {
+				t.Errorf("the pace is %.0f, want %.0f", g.pace, tt.pace)
 			}
 			if wait := g.wait(now); (wait > 0) != (g.pace > 0) || wait > time.Second {
 				t.Errorf("the next page waits %s", wait)
 			}
-			for range 2 * time.Minute / judgeEvery {
-				step(tt.usual)
+			for range time.Minute / judgeEvery {
+				step(1.2)
 			}
 			if g.pace != 0 {
 				t.Errorf("the pace is still %.0f when all is as usual again", g.pace)
@@ -56,15 +53,15 @@ func TestGiveWay(t *testing.T) {
 	}
 }
 
-// TestBacklogGivesWay has accepts take long: a backlog goes on slowly, new events
-// go at once, and all of it goes when accepts are quick again.
+// TestBacklogGivesWay has accepts take long: an old backlog goes slowly, what has
+// just come in goes at once, and all of it goes when accepts are quick again.
 func TestBacklogGivesWay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var strain atomic.Int64
-		strain.Store(int64(time.Millisecond))
+		strain.Store(50)
 		w := newWorld(t, func(c *Config) {
-			c.Strain = func() time.Duration { return time.Duration(strain.Load()) }
+			c.Strain = func() float64 { return float64(strain.Load()) }
 			c.Limits.Memory = 1 << 20
 		})
 		w.setAnswer(after(time.Millisecond, 200))
@@ -76,19 +73,22 @@ func TestBacklogGivesWay(t *testing.T) {
 			}
 		}
 		fresh := w.endpoint(endpoints + 1)
+		wait(2 * oldAfter)
 		w.run()
-		wait(100 * time.Millisecond)
-		strain.Store(int64(50 * time.Millisecond))
 		wait(2 * time.Second)
 		before := w.table.owed()
 		wait(5 * time.Second)
 		if sent := before - w.table.owed(); sent < 4*leastPace || sent > 10*leastPace {
 			t.Errorf("%d of the backlog sent in 5 s", sent)
 		}
-		id := w.accept(fresh)
-		wait(100 * time.Millisecond)
-		if len(w.table.history(id)) != 1 {
-			t.Error("a new event waits with the backlog")
+		for range each {
+			w.table.insert(fresh, 0)
+		}
+		w.engine.Wake(fresh)
+		before = w.table.owed()
+		wait(2 * time.Second)
+		if sent := before - w.table.owed(); sent < each {
+			t.Errorf("new events wait with the backlog: %d of both sent", sent)
 		}
 		strain.Store(0)
 		wait(10 * time.Second)

@@ -86,6 +86,7 @@ type lane struct {
 	busy      bool        // an errand is under way
 	taking    int         // deliveries it asks for
 	page      int         // how many to ask for next; see page
+	old       bool        // what was taken from the table last had been there for a while
 	failures  int         // errands in a row that failed
 	tableFrom time.Time   // no errand before
 

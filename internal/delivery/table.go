@@ -135,9 +135,10 @@ func (t *tenure) runErrands() {
 }
 
 // wayIsFree waits, without the lock, while those who wait for an accept go before
-// what the lane takes from the table; false: the tenure has ended.
+// the old deliveries that the lane takes from the table; false: the tenure has
+// ended.
 func (t *tenure) wayIsFree(l *lane) bool {
-	if t.config.Strain == nil {
+	if t.config.Strain == nil || !l.old {
 		return true
 	}
 	for {
@@ -231,6 +232,7 @@ func (t *tenure) taken(l *lane, owed []store.Owed, e errand) {
 		bytes += len(o.Event.Body)
 	}
 	l.page = nextPage(len(owed), bytes)
+	l.old = len(owed) > 0 && now.Sub(owed[0].Event.ReceivedAt()) > oldAfter
 	switch {
 	case len(owed) >= e.limit:
 		l.note(now, now) // there may be more

@@ -204,10 +204,12 @@ func (c *Committer) commit(batch []*submission) (waiting int) {
 	}
 	c.commits.Add(1)
 	c.events.Add(int64(len(arrivals)))
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	receipts, err := c.store.Accept(ctx, c.node.ID(), arrivals)
 	cancel()
-	c.strain.add(batch, time.Now())
+	now := time.Now()
+	c.strain.add(len(arrivals), now.Sub(began), now)
 	waiting = len(batch) + c.queue.len()
 	c.answer(batch, receipts, err)
 	c.start(arrivals, receipts, err)

@@ -10,38 +10,31 @@ func TestStrain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := NewCommitter(nil, nil, nil)
-		waited := func(waits ...time.Duration) {
-			var batch []*submission
-			for _, wait := range waits {
-				batch = append(batch, &submission{since: time.Now().Add(-wait)})
+		commit := func(events int, took time.Duration) { c.strain.add(events, took, time.Now()) }
+		within := func(least, most float64) {
+			t.Helper()
+			if got := c.Strain(); got < least || got > most {
+				t.Errorf("%.2f, want %.2f to %.2f", got, least, most)
 			}
-			c.strain.add(batch, time.Now())
 		}
-		if got := c.Strain(); got != 0 {
-			t.Errorf("%s before anything came", got)
+		within(0, 0)
+		for range 100 { // small ones and large ones, each as long as such take
+			commit(1, time.Millisecond)
+			commit(200, 9*time.Millisecond)
 		}
-		waited(time.Millisecond, 3*time.Millisecond)
-		if got := c.Strain(); got != 2*time.Millisecond {
-			t.Errorf("%s after the first batch", got)
-		}
-		waited(10 * time.Millisecond)
-		if got := c.Strain(); got != 3*time.Millisecond {
-			t.Errorf("%s after a slower one", got)
-		}
+		within(1, 1.01)
 		for range 100 {
-			waited(10 * time.Millisecond)
+			commit(1, 5*time.Millisecond)
 		}
-		if got := c.Strain(); got < 9*time.Millisecond || got > 10*time.Millisecond {
-			t.Errorf("%s after many slower ones", got)
+		within(4.5, 5)
+		for range 100 {
+			commit(200, 9*time.Millisecond)
 		}
+		within(1, 1.01)
 		<-time.After(2 * strainFor)
-		if got := c.Strain(); got != 0 {
-			t.Errorf("%s when nobody has waited for long", got)
-		}
-		waited(time.Millisecond)
-		if got := c.Strain(); got != time.Millisecond {
-			t.Errorf("%s: what was long ago counts", got)
-		}
+		within(0, 0)
+		commit(1, time.Millisecond)
+		within(0.9, 1)
 		c.gap.Stop()
 	})
 }
