@@ -23,7 +23,8 @@
 //	events                        tenant_id; 0: nobody's yet, see Reroute
 //	deliveries                    event_id and endpoint_id, both of one tenant
 //	attempts, exhausted           event_id and endpoint_id, as their delivery
-//	dedupe, duplicates            event_id
+//	dedupe, dedupe_recent,        event_id
+//	duplicates
 //	nodes, facts,                 the installation's own
 //	settings_revision
 //
