@@ -260,5 +260,8 @@ func (t *tenure) tell(y *try) {
 	if a.Outcome == waypost.OutcomeRetry {
 		attrs = append(attrs, slog.Time("next_at", y.ruling.at.UTC()))
 	}
-	t.config.Log.LogAttrs(context.Background(), slog.LevelInfo, "delivery.attempted", attrs...)
+	// Log would look up its caller, which nobody is shown.
+	record := slog.NewRecord(time.Now(), slog.LevelInfo, "delivery.attempted", 0)
+	record.AddAttrs(attrs...)
+	_ = t.config.Log.Handler().Handle(context.Background(), record) // there is nobody to tell
 }
