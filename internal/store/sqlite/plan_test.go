@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/waypost-gateway/waypost/internal/store/sqlstore"
 	"github.com/waypost-gateway/waypost/internal/store/storetest"
 )
 
@@ -22,7 +23,7 @@ func TestTakeDoesNotSort(t *testing.T) {
 		t.Fatal(err)
 	}
 	for statement, index := range map[string]string{oldestQuery: "deliveries_due", newestQuery: "deliveries_free"} {
-		steps := explain(t, filepath.Join(dir, fileName), statement)
+		steps := explain(t, filepath.Join(dir, fileName), statement, 1, 50000, 100)
 		sorts := func(step string) bool { return strings.Contains(step, "TEMP B-TREE") }
 		if len(steps) == 0 || !strings.Contains(steps[0], "SEARCH deliveries USING INDEX "+index) || slices.ContainsFunc(steps, sorts) {
 			t.Errorf("the plan is %q; want a walk of %s", steps, index)
@@ -42,21 +43,41 @@ func TestSettleSeeks(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	steps := explain(t, filepath.Join(dir, fileName), settleHead+`?, 101)`)
+	steps := explain(t, filepath.Join(dir, fileName), settleHead+`?, 101)`, 1, 50000, 100)
 	if len(steps) != 1 || steps[0] != "SEARCH deliveries USING PRIMARY KEY (event_id=? AND endpoint_id=?)" {
 		t.Errorf("the plan is %q; want nothing but seeks of the primary key", steps)
 	}
 }
 
+// TestChangesSeek looks at the plan of following the settings: what it costs must
+// not depend on how many there are.
+func TestChangesSeek(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := Open(t.Context(), Options{Dir: dir, Sealer: storetest.Sealer()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []string{"tenants", "numbers", "endpoints"} {
+		steps := explain(t, filepath.Join(dir, fileName), `SELECT * FROM `+table+sqlstore.Changed(7), 7)
+		if want := "SEARCH " + table + " USING INDEX " + table + "_revision (revision>?)"; len(steps) != 1 || steps[0] != want {
+			t.Errorf("the plan is %q, want %q", steps, want)
+		}
+	}
+}
+
 // explain gives the steps of a statement's plan.
-func explain(t *testing.T, path, statement string) []string {
+func explain(t *testing.T, path, statement string, args ...any) []string {
 	t.Helper()
 	db, err := connect(path, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+statement, 1, 50000, 100)
+	rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+statement, args...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,21 +36,22 @@ func (s *Store) Revision(ctx context.Context) (int64, error) {
 // Changes implements store.Settings.
 func (s *Store) Changes(ctx context.Context, since int64) (store.Changes, error) {
 	var changes store.Changes
+	what := Changed(since)
 	err := s.view(ctx, "read settings", func(tx *sql.Tx) error {
 		if err := tx.QueryRowContext(ctx, `SELECT revision FROM settings_revision`).Scan(&changes.Revision); err != nil {
 			return err
 		}
 		var err error
-		if changes.Tenants, err = collect(ctx, tx, s.scanTenant, selectTenants+` WHERE revision > $1 ORDER BY id`, since); err != nil {
+		if changes.Tenants, err = collect(ctx, tx, s.scanTenant, selectTenants+what, since); err != nil {
 			return err
 		}
-		if changes.Numbers, err = collect(ctx, tx, s.scanNumber, selectNumbers+` WHERE revision > $1 ORDER BY id`, since); err != nil {
+		if changes.Numbers, err = collect(ctx, tx, s.scanNumber, selectNumbers+what, since); err != nil {
 			return err
 		}
-		if changes.Sources, err = collect(ctx, tx, s.scanSource, selectSources+` WHERE revision > $1 ORDER BY id`, since); err != nil {
+		if changes.Sources, err = collect(ctx, tx, s.scanSource, selectSources+what, since); err != nil {
 			return err
 		}
-		endpoints := selectEndpoints + ` WHERE revision > $1 ORDER BY id`
+		endpoints := selectEndpoints + what
 		if since <= 0 {
 			endpoints = selectEndpoints + ` WHERE revision > $1
 AND (deleted_at = 0 OR EXISTS (SELECT 1 FROM (` + owedEvents("endpoints.id", "9223372036854775807") + `) owed)) ORDER BY id`
@@ -62,6 +63,16 @@ AND (deleted_at = 0 OR EXISTS (SELECT 1 FROM (` + owedEvents("endpoints.id", "92
 		return store.Changes{}, err
 	}
 	return changes, nil
+}
+
+// Changed selects the rows of settings that were written after a revision ($1). In
+// the order of ids they would be found by reading all that there are, so only all
+// of them come in that order.
+func Changed(since int64) string {
+	if since <= 0 {
+		return ` WHERE revision > $1 ORDER BY id`
+	}
+	return ` WHERE revision > $1 ORDER BY revision, id`
 }
 
 // Value implements store.Settings.
