@@ -122,7 +122,7 @@ type Figure struct {
 	Max    float64 `json:"max"`
 }
 
-// Run measures.
+// Run measures. With an error it gives what was measured before it, if anything was.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	chosen, err := choose(o.Only)
 	if err != nil {
@@ -147,7 +147,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			st := &stage{options: o, dir: dir, scenario: s.name, store: store, report: report}
 			err := s.run(ctx, st)
 			if err = errors.Join(err, st.clear()); err != nil {
-				return nil, fmt.Errorf("measure %s on %s: %w", s.name, store, err)
+				return report, fmt.Errorf("measure %s on %s: %w", s.name, store, err)
 			}
 		}
 	}

@@ -104,3 +104,30 @@ func TestUnknownScenario(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+// TestWhatWasMeasuredIsKept ends a measurement in the middle.
+func TestWhatWasMeasuredIsKept(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	measured := lineWriter(func(line string) {
+		if strings.HasPrefix(line, "tls ") {
+			cancel()
+		}
+	})
+	report, err := bench.Run(ctx, bench.Options{
+		Executable: os.Args[0], Dir: t.TempDir(), SQLite: true, Only: []string{"latency", "tls"},
+		Pairs: 1, Events: 300, Seconds: 1, Rates: []float64{200}, Progress: measured,
+	})
+	if err == nil || report == nil || len(report.Results) != 1 || report.Results[0].Scenario != "latency" {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+// lineWriter is told of each line that is written.
+type lineWriter func(line string)
+
+func (w lineWriter) Write(line []byte) (int, error) {
+	w(string(line))
+	return len(line), nil
+}

@@ -80,13 +80,13 @@ func (c *benchCommand) Run(s *session) (err error) {
 	}
 	options.SQLite = slices.Contains(c.Stores, "sqlite")
 	report, err := bench.Run(s.ctx, options)
-	if err != nil {
+	if report == nil || len(report.Results) == 0 {
 		return err
 	}
 	if c.JSON {
-		return report.WriteJSON(s.stdout)
+		return errors.Join(report.WriteJSON(s.stdout), err)
 	}
-	return report.WriteText(s.stdout)
+	return errors.Join(report.WriteText(s.stdout), err)
 }
 
 func (c *benchCommand) databases() (*bench.Databases, error) {
