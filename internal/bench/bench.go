@@ -56,6 +56,8 @@ const RoleArgument = "bench-role"
 const (
 	clients = 64
 	senders = 128
+	// batchSenders send requests of 3 MB.
+	batchSenders = 4
 )
 
 // scenario is one thing to measure.

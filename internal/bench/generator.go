@@ -36,7 +36,11 @@ func runGenerator(ctx context.Context, c *conversation) error {
 				return nil
 			})
 		}
-		return drive(senders, r, func(i int, due time.Time) error {
+		workers := senders
+		if r.Batch > 0 { // what many large requests take at a time is more than ingest has for them
+			workers = batchSenders
+		}
+		return drive(workers, r, func(i int, due time.Time) error {
 			if r.Rate == 0 {
 				return pool.post(ctx, prepared[i])
 			}
@@ -138,8 +142,10 @@ func (c *rawConnection) post(request []byte) error {
 	for first := true; ; first = false {
 		line, err := c.answers.ReadSlice('\n')
 		switch {
-		case err != nil || first && !bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")):
-			return fmt.Errorf("ingest answered %q, %w", line, err)
+		case err != nil:
+			return fmt.Errorf("read the answer of ingest: %w", err)
+		case first && !bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")):
+			return fmt.Errorf("ingest answered %q", bytes.TrimSpace(line))
 		case bytes.HasPrefix(line, []byte("Content-Length: ")):
 			if length, err = strconv.Atoi(string(bytes.TrimSpace(line[len("Content-Length: "):]))); err != nil {
 				return err

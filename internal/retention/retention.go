@@ -170,12 +170,13 @@ func (k *Keeper) horizons() store.Horizons {
 
 // Steps take as many rows as fit into stepTime, so that what else is written waits
 // for no longer. Even where that is little, they are larger than the batches in
-// which events come: taking turns with ingest, pruning is the faster of the two.
+// which events come: taking turns with ingest, pruning is the faster of the two. It
+// works a quarter of the time, and nearly all of it when room runs short.
 const (
 	leastStep = 800
 	mostStep  = 4000
 	stepTime  = 5 * time.Millisecond
-	mostPause = 20 * time.Millisecond
+	mostPause = 50 * time.Millisecond
 )
 
 // forget prunes until nothing is left before the horizons. It reports whether it
@@ -203,9 +204,9 @@ func (k *Keeper) forget(ctx context.Context, h store.Horizons) bool {
 		if pruned.Partitions == 0 {
 			k.adapt(took, rows(&pruned))
 		}
-		pause := took / 4
+		pause := 3 * took
 		if k.Gauges().Level > Calm {
-			pause /= 2
+			pause = took / 8
 		}
 		select {
 		case <-ctx.Done():
