@@ -14,16 +14,9 @@ import (
 // at the limit.
 func TestTakeDoesNotSort(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s, err := Open(t.Context(), Options{Dir: dir, Sealer: storetest.Sealer()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	path := emptyStore(t)
 	for statement, index := range map[string]string{oldestQuery: "deliveries_due", newestQuery: "deliveries_free"} {
-		steps := explain(t, filepath.Join(dir, fileName), statement, 1, 50000, 100)
+		steps := explain(t, path, statement, 1, 50000, 100)
 		sorts := func(step string) bool { return strings.Contains(step, "TEMP B-TREE") }
 		if len(steps) == 0 || !strings.Contains(steps[0], "SEARCH deliveries USING INDEX "+index) || slices.ContainsFunc(steps, sorts) {
 			t.Errorf("the plan is %q; want a walk of %s", steps, index)
@@ -35,15 +28,8 @@ func TestTakeDoesNotSort(t *testing.T) {
 // whatever else is owed, and nothing is gathered first.
 func TestSettleSeeks(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s, err := Open(t.Context(), Options{Dir: dir, Sealer: storetest.Sealer()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	steps := explain(t, filepath.Join(dir, fileName), settleHead+`?, 101)`, 1, 50000, 100)
+	path := emptyStore(t)
+	steps := explain(t, path, settleHead+`?, 101)`, 1, 50000, 100)
 	if len(steps) != 1 || steps[0] != "SEARCH deliveries USING PRIMARY KEY (event_id=? AND endpoint_id=?)" {
 		t.Errorf("the plan is %q; want nothing but seeks of the primary key", steps)
 	}
@@ -53,6 +39,18 @@ func TestSettleSeeks(t *testing.T) {
 // not depend on how many there are.
 func TestChangesSeek(t *testing.T) {
 	t.Parallel()
+	path := emptyStore(t)
+	for _, table := range []string{"tenants", "numbers", "endpoints"} {
+		steps := explain(t, path, `SELECT * FROM `+table+sqlstore.Changed(7), 7)
+		if want := "SEARCH " + table + " USING INDEX " + table + "_revision (revision>?)"; len(steps) != 1 || steps[0] != want {
+			t.Errorf("the plan is %q, want %q", steps, want)
+		}
+	}
+}
+
+// emptyStore gives the file of a store with nothing in it.
+func emptyStore(t *testing.T) (path string) {
+	t.Helper()
 	dir := t.TempDir()
 	s, err := Open(t.Context(), Options{Dir: dir, Sealer: storetest.Sealer()})
 	if err != nil {
@@ -61,12 +59,7 @@ func TestChangesSeek(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range []string{"tenants", "numbers", "endpoints"} {
-		steps := explain(t, filepath.Join(dir, fileName), `SELECT * FROM `+table+sqlstore.Changed(7), 7)
-		if want := "SEARCH " + table + " USING INDEX " + table + "_revision (revision>?)"; len(steps) != 1 || steps[0] != want {
-			t.Errorf("the plan is %q, want %q", steps, want)
-		}
-	}
+	return filepath.Join(dir, fileName)
 }
 
 // explain gives the steps of a statement's plan.
