@@ -208,8 +208,9 @@ func (c *Committer) commit(batch []*submission) (waiting int) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	receipts, err := c.store.Accept(ctx, c.node.ID(), arrivals)
 	cancel()
-	now := time.Now()
-	c.strain.add(len(arrivals), now.Sub(began), now)
+	if now := time.Now(); err == nil { // a store that is away fails quickly, which is not what is usual
+		c.strain.add(len(arrivals), now.Sub(began), now)
+	}
 	waiting = len(batch) + c.queue.len()
 	c.answer(batch, receipts, err)
 	c.start(arrivals, receipts, err)

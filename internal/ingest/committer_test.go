@@ -208,6 +208,9 @@ func TestFailedCommitStoresNothingAndSaysUnavailable(t *testing.T) {
 	if len(b.engine.started) != 0 {
 		t.Error("started a delivery of an event that was not stored")
 	}
+	if strain := b.committer.Strain(); strain != 0 {
+		t.Errorf("what failed counts as a commit: strain %.1f", strain)
+	}
 }
 
 func TestDuplicatesAndFullMemory(t *testing.T) {
