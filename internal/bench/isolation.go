@@ -117,7 +117,8 @@ func noisyTenant(ctx context.Context, s *stage) error {
 	beside := &lateKind{name: "beside", ask: generator.ask}
 	for round := -1; round < max(3, s.options.Pairs/2); round++ {
 		for _, k := range []*lateKind{alone, beside} {
-			r := request{Rate: rate, Seconds: 2 * s.options.Seconds, Numbers: small}
+			// Few events come in a second, and a p99 wants many.
+			r := request{Rate: rate, Seconds: 4 * s.options.Seconds, Numbers: small}
 			if k == beside {
 				r.Rate, r.Heavy = rate*101, 1
 			}
