@@ -18,7 +18,7 @@ func TestFrozenNode(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, newGateway(t, gatewayOptions{Database: pgtest.URL(t), Nodes: 3}))
 	s.receiver.at(pathMeta, moody())
-	s.receiver.at(pathStandard, (&counter{}).behaviour) // slower than the load: there is always some in hand
+	s.receiver.at(pathStandard, takesAWhile) // slower than the load: there is always some in hand
 	l := s.load(t)
 	for range pick(1, 20) {
 		s.awaitAccepted(t, 1+rand.IntN(200))

@@ -74,20 +74,25 @@ type counter struct {
 	most int
 }
 
-func (c *counter) behaviour(_ http.ResponseWriter, r *http.Request, _ []int) int {
+func (c *counter) behaviour(w http.ResponseWriter, r *http.Request, items []int) int {
 	c.add(1)
 	defer c.add(-1)
 	select {
 	case <-c.full:
+		return takesAWhile(w, r, items)
 	case <-r.Context().Done(): // the node was killed
 		return 0
 	}
+}
+
+// takesAWhile is how a receiver behaves that has work to do first.
+func takesAWhile(_ http.ResponseWriter, r *http.Request, _ []int) int {
 	work := time.NewTimer(time.Duration(2+rand.IntN(18)) * time.Millisecond)
 	defer work.Stop()
 	select {
 	case <-work.C:
 		return http.StatusOK
-	case <-r.Context().Done():
+	case <-r.Context().Done(): // the node was killed
 		return 0
 	}
 }

@@ -320,7 +320,7 @@ func (s *scene) noteAgain(t *testing.T, since time.Time) {
 // dead nodes had in hand too, and notes how long that took.
 func (s *scene) awaitOwed(t *testing.T, since time.Time, upTo int) {
 	t.Helper()
-	within(t, time.Minute, func() error {
+	within(t, 2*caughtUpWithin, func() error {
 		for path := range s.places {
 			if count, example := s.missing(path, upTo); count > 0 {
 				return fmt.Errorf("%s did not receive %d events that were accepted before the fault, such as %s", path, count, messageID(example))
