@@ -2,13 +2,12 @@ package delivery
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +32,8 @@ func (t *tenure) try(f *flight) try {
 		return try{held: true}
 	}
 	d := t.config.Dialects(ep.Dialect)
-	hook, err := t.encode(f, ep, d)
+	at := t.config.Now()
+	hook, err := t.encode(f.job, ep, d, at)
 	if errors.Is(err, dialect.ErrNotWanted) {
 		return refused(ep, f.job, waypost.ReasonNotWanted)
 	}
@@ -43,7 +43,8 @@ func (t *tenure) try(f *flight) try {
 			"endpoint", ep.ID.String(), "dialect", ep.Dialect, "error", err)
 		return refused(ep, f.job, waypost.ReasonEncode)
 	}
-	y := t.send(f, ep, policy, hook)
+	y := t.send(f.job, ep, policy, hook)
+	y.attempt.At = at
 	t.tell(&y)
 	return y
 }
@@ -64,9 +65,9 @@ func safely(what string, do func()) (err error) {
 	return nil
 }
 
-func (t *tenure) encode(f *flight, ep *waypost.Endpoint, d dialect.Dialect) (hook dialect.Hook, err error) {
+func (t *tenure) encode(j *job, ep *waypost.Endpoint, d dialect.Dialect, at time.Time) (hook dialect.Hook, err error) {
 	panicked := safely("encode", func() {
-		item := t.item(f, ep)
+		item := t.item(j, ep, at)
 		if t.config.Open != nil {
 			if item.Event, err = t.config.Open(item.Event); err != nil {
 				return
@@ -84,9 +85,9 @@ func refused(ep *waypost.Endpoint, j *job, reason waypost.Reason) try {
 	}}
 }
 
-func (t *tenure) item(f *flight, ep *waypost.Endpoint) dialect.Item {
-	event := f.job.owed.Event
-	item := dialect.Item{Event: event, Endpoint: ep, Now: f.started, Attempt: f.job.owed.Attempts + 1}
+func (t *tenure) item(j *job, ep *waypost.Endpoint, at time.Time) dialect.Item {
+	event := j.owed.Event
+	item := dialect.Item{Event: event, Endpoint: ep, Now: at, Attempt: j.owed.Attempts + 1}
 	// A notice to a whole business account names no number; the endpoint's own
 	// is the one its receiver thinks of.
 	if number := cmp.Or(event.NumberID, ep.NumberID); number != 0 {
@@ -114,11 +115,9 @@ func policy(d dialect.Dialect, ep *waypost.Endpoint) (p waypost.Policy, err erro
 }
 
 // send makes the request and judges the answer.
-func (t *tenure) send(f *flight, ep *waypost.Endpoint, p waypost.Policy, hook dialect.Hook) try {
-	j := f.job
-	at, began := t.config.Now(), time.Now()
+func (t *tenure) send(j *job, ep *waypost.Endpoint, p waypost.Policy, hook dialect.Hook) try {
 	answer := t.exchange(ep, p, hook)
-	took, now := time.Since(began), t.now()
+	took, now := answer.Duration, t.now()
 	y := try{endpoint: ep}
 	if answer.Err != nil && t.attempts.Err() != nil {
 		answer = egress.Answer{Err: errCutShort, Reason: waypost.ReasonInternal, Address: answer.Address, Phases: answer.Phases}
@@ -133,7 +132,6 @@ func (t *tenure) send(f *flight, ep *waypost.Endpoint, p waypost.Policy, hook di
 	y.attempt = &waypost.Attempt{
 		Delivery: j.id(),
 		N:        j.owed.Attempts + 1,
-		At:       at,
 		Duration: took,
 		Status:   answer.Status,
 		Outcome:  y.ruling.outcome,
@@ -180,20 +178,34 @@ func (t *tenure) verdict(ep *waypost.Endpoint, a *egress.Answer) *dialect.Verdic
 	return &v
 }
 
-// header merges what is sent: our defaults, then the endpoint's own, then the
-// hook's.
-func header(ep *waypost.Endpoint, hook dialect.Hook) http.Header {
-	h := make(http.Header, 2+len(ep.Headers)+len(hook.Header))
-	h["User-Agent"] = []string{"Waypost"}
-	h["Content-Type"] = []string{"application/json"}
-	for name, value := range ep.Headers {
-		h.Set(name, value.Reveal())
-	}
+// header merges what is sent: the hook's, what the endpoint has besides, and our
+// defaults for what neither has.
+func header(ep *waypost.Endpoint, hook dialect.Hook) []egress.Field {
+	h := make([]egress.Field, 0, len(hook.Header)+len(ep.Headers)+len(defaultHeader))
 	for name, values := range hook.Header {
-		h.Del(name)
-		h[name] = values
+		for _, value := range values {
+			h = append(h, egress.Field{Name: name, Value: value})
+		}
+	}
+	for name, value := range ep.Headers {
+		h = addMissing(h, http.CanonicalHeaderKey(name), value.Reveal())
+	}
+	for _, f := range defaultHeader {
+		h = addMissing(h, f.Name, f.Value)
 	}
 	return h
+}
+
+var defaultHeader = []egress.Field{
+	{Name: "User-Agent", Value: "Waypost"},
+	{Name: "Content-Type", Value: "application/json"},
+}
+
+func addMissing(h []egress.Field, name, value string) []egress.Field {
+	if slices.ContainsFunc(h, func(f egress.Field) bool { return strings.EqualFold(f.Name, name) }) {
+		return h
+	}
+	return append(h, egress.Field{Name: name, Value: value})
 }
 
 const (
@@ -242,26 +254,5 @@ func text(s string) string {
 func (t *tenure) tell(y *try) {
 	a := y.attempt
 	t.config.Observer.Attempted(y.endpoint.Dialect, a.Outcome, a.Reason, a.Duration)
-	if !t.config.Log.Enabled(context.Background(), slog.LevelInfo) {
-		return
-	}
-	attrs := make([]slog.Attr, 0, 11)
-	attrs = append(attrs,
-		slog.String("delivery", a.Delivery.String()),
-		slog.String("event", a.Delivery.Event.String()),
-		slog.String("endpoint", a.Delivery.Endpoint.String()),
-		slog.String("dialect", y.endpoint.Dialect),
-		slog.Int("attempt", a.N),
-		slog.Int("status", a.Status),
-		slog.String("outcome", string(a.Outcome)),
-		slog.String("reason", string(a.Reason)),
-		slog.Float64("duration_ms", float64(a.Duration.Microseconds())/1000),
-	)
-	if a.Outcome == waypost.OutcomeRetry {
-		attrs = append(attrs, slog.Time("next_at", y.ruling.at.UTC()))
-	}
-	// Log would look up its caller, which nobody is shown.
-	record := slog.NewRecord(time.Now(), slog.LevelInfo, "delivery.attempted", 0)
-	record.AddAttrs(attrs...)
-	_ = t.config.Log.Handler().Handle(context.Background(), record) // there is nobody to tell
+	t.teller.attempted(y.endpoint.Dialect, a, y.ruling.at)
 }

@@ -3,7 +3,9 @@ package delivery
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -15,17 +17,21 @@ import (
 )
 
 // BenchmarkFromMemory measures what the engine itself costs per delivery: from
-// Reserve to Settle, with a receiver and a store that take no time.
+// Reserve to Settle, with a receiver and a store that take no time and a log that
+// goes nowhere.
 func BenchmarkFromMemory(b *testing.B) {
 	for _, endpoints := range []int{1, 100, 10000} {
 		b.Run(fmt.Sprint("endpoints=", endpoints), func(b *testing.B) {
 			s := &settings{endpoints: map[waypost.EndpointID]*waypost.Endpoint{}}
 			q := &sink{}
 			plain := &plain{policy: waypost.Policy{Success: waypost.Success200}}
+			plain.encode = func(item dialect.Item) (dialect.Hook, error) {
+				return dialect.Hook{Body: item.Event.Body, Header: http.Header{"X-Signature": {"sha256=0123456789abcdef"}}}, nil
+			}
 			engine := New(Config{
 				Queue: q, Directory: s, States: s, Sender: q,
 				Dialects: func(string) dialect.Dialect { return plain },
-				Log:      slog.New(slog.DiscardHandler),
+				Log:      unread(),
 				// On a busy machine nothing is handed back, which the sink does not take.
 				Limits: Limits{SlowAfter: time.Minute},
 			})
@@ -60,6 +66,39 @@ func BenchmarkFromMemory(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkAttempt measures what one attempt costs besides its request: the hook's
+// header, the judgement, and what is told of it.
+func BenchmarkAttempt(b *testing.B) {
+	s := &settings{endpoints: map[waypost.EndpointID]*waypost.Endpoint{
+		1: {ID: 1, URL: "https://example.test/hook", Dialect: "plain", State: waypost.EndpointActive},
+	}}
+	header := http.Header{"X-Signature": {"sha256=0123456789abcdef"}}
+	plain := &plain{
+		policy: waypost.Policy{Success: waypost.Success200},
+		encode: func(item dialect.Item) (dialect.Hook, error) {
+			return dialect.Hook{Body: item.Event.Body, Header: header}, nil
+		},
+	}
+	engine := New(Config{
+		Directory: s, Sender: &sink{},
+		Dialects: func(string) dialect.Dialect { return plain },
+		Log:      unread(),
+	})
+	t := newTenure(&engine.config, &engine.clock, 1, nil)
+	f := &flight{job: &job{owed: store.Owed{Event: &waypost.Event{ID: 1}, Endpoint: 1}}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if y := t.try(f); y.ruling.outcome != waypost.OutcomeDelivered {
+			b.Fatal(y.ruling)
+		}
+	}
+}
+
+// unread is a log that costs what a log does.
+func unread() *slog.Logger {
+	return slog.New(slog.NewTextHandler(io.Discard, nil)) //nolint:sloglint // DiscardHandler formats nothing
 }
 
 // sink is a Queue and a Sender that take everything at once.

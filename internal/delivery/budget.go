@@ -1,5 +1,7 @@
 package delivery
 
+import "slices"
+
 // class is a budget of requests in flight.
 type class uint8
 
@@ -28,13 +30,15 @@ func (s *slots) enqueue(c class, l *lane) {
 	}
 }
 
-// memory bounds the deliveries in memory over all lanes, reservations included.
+// memory bounds the deliveries in memory over all lanes, those included that are
+// reserved or being taken from the table.
 type memory struct {
 	limit      int
 	limitBytes int64
 	count      int
 	bytes      int64
 	reserved   int
+	taking     int // from the table, at most
 }
 
 func (m *memory) reserve(n int) {
@@ -47,7 +51,7 @@ func (m *memory) room() int {
 	if m.bytes >= m.limitBytes {
 		return 0
 	}
-	return max(m.limit-m.count, 0)
+	return max(m.limit-m.count-m.taking, 0)
 }
 
 func (m *memory) add(j *job) {
@@ -87,6 +91,16 @@ func (q *fifo[T]) pop() T {
 	if q.head == len(q.items) {
 		q.items, q.head = q.items[:0], 0
 	}
+	return item
+}
+
+// take is pop for what stands at i.
+func (q *fifo[T]) take(i int) T {
+	if i == 0 {
+		return q.pop()
+	}
+	item := q.items[q.head+i]
+	q.items = slices.Delete(q.items, q.head+i, q.head+i+1)
 	return item
 }
 

@@ -70,7 +70,7 @@ type Directory interface {
 }
 
 // Sender makes the requests; egress.Client is one. Send comes back soon after
-// ctx ends, or the request's Timeout is over.
+// ctx ends, or the request's Timeout is over, and its answer says how long it took.
 type Sender interface {
 	Send(ctx context.Context, r egress.Request) egress.Answer
 }
@@ -129,7 +129,7 @@ type Limits struct {
 	Memory      int   // deliveries in memory; default 65536
 	MemoryBytes int64 // bytes of event bodies in memory; default 128 MiB
 
-	FlushEvery       time.Duration // how long a result waits to be written; default 50 ms
+	FlushEvery       time.Duration // how long a result waits to be written at most; a tenth of it if nothing is in flight any more; default 50 ms
 	FlushAt          int           // results that are written without waiting, and at once; default 512
 	MaxUnrecorded    int           // results not written at which no new attempt starts; default 8192
 	MaxUnrecordedFor time.Duration // no new attempt starts while none of them could be written for so long; default 1 s

@@ -128,7 +128,7 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 		w := newWorld(t, nil)
 		w.dialect.policy.Schedule = []time.Duration{time.Second}
 		w.setAnswer(func(context.Context, egress.Request) egress.Answer {
-			return egress.Answer{Status: 429, Header: map[string][]string{"Retry-After": {"90"}}}
+			return egress.Answer{Status: 429, Header: "Retry-After: 90\r\n"}
 		})
 		ep := w.endpoint(1)
 		w.run()
@@ -1068,13 +1068,49 @@ type lostCounter struct {
 
 func (c *lostCounter) Lost(n int) { c.lost += n }
 
+// TestResultsAreSoonWrittenWhenNoMoreCome: and while others are to be expected they
+// wait for those.
+func TestResultsAreSoonWrittenWhenNoMoreCome(t *testing.T) {
+	t.Parallel()
+	for hanging, limit := range map[bool]time.Duration{false: 5 * time.Millisecond, true: 50 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, nil)
+			ep, other := w.endpoint(1), w.endpoint(2)
+			w.change(other, func(e *waypost.Endpoint) { e.URL = "https://example.test/hangs" })
+			w.setAnswer(func(ctx context.Context, r egress.Request) egress.Answer {
+				if strings.HasSuffix(r.URL, "hangs") {
+					<-ctx.Done()
+				}
+				return egress.Answer{Status: 200}
+			})
+			w.run()
+			if hanging {
+				w.accept(other)
+			}
+			id := w.accept(ep)
+			for _, after := range []struct {
+				wait     time.Duration
+				attempts int
+			}{{limit - time.Millisecond, 0}, {2 * time.Millisecond, 1}} {
+				wait(after.wait)
+				if got := len(w.table.history(id)); got != after.attempts {
+					t.Errorf("others in flight %t, limit %s: %d attempts on record, want %d", hanging, limit, got, after.attempts)
+				}
+			}
+			w.shut()
+		})
+	}
+}
+
 func TestHeaders(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
 		got := map[string][]string{}
 		w.setAnswer(func(_ context.Context, r egress.Request) egress.Answer {
-			got = r.Header
+			for _, f := range r.Header {
+				got[f.Name] = append(got[f.Name], f.Value)
+			}
 			return egress.Answer{Status: 200}
 		})
 		w.dialect.encode = func(dialect.Item) (dialect.Hook, error) {
@@ -1106,7 +1142,7 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 		})
 		w.dialect.policy.Schedule = []time.Duration{time.Minute}
 		w.setAnswer(func(context.Context, egress.Request) egress.Answer {
-			return egress.Answer{Status: 500, Body: []byte("answer-body"), Header: map[string][]string{"Server": {"answer-header"}}}
+			return egress.Answer{Status: 500, Body: []byte("answer-body"), Header: "Server: answer-header\r\n"}
 		})
 		ep := w.endpoint(1)
 		w.change(ep, func(e *waypost.Endpoint) { e.Headers = map[string]waypost.Secret{"Authorization": "Bearer hidden"} })
@@ -1134,7 +1170,7 @@ func TestDetailIsFitToStore(t *testing.T) {
 	t.Parallel()
 	d := detail(&egress.Answer{
 		Body:   append([]byte("a\x00b\xff"), bytes.Repeat([]byte("é"), 2000)...),
-		Header: map[string][]string{"Content-Type": {"text/\x00plain"}},
+		Header: "Content-Type: text/\x00plain\r\n",
 		Err:    errors.New(strings.Repeat("ö", 600)),
 	}, waypost.OutcomeRetry)
 	for _, s := range []string{d.Response, d.Error, d.Headers["content-type"]} {

@@ -10,12 +10,11 @@ import (
 
 // flight is one delivery being attempted.
 type flight struct {
-	lane    *lane
-	job     *job
-	class   class // the slot it has
-	probe   bool
-	started time.Time // by the wall clock
-	since   time.Time // by a clock that nobody sets
+	lane  *lane
+	job   *job
+	class class // the slot it has
+	probe bool
+	since time.Time // by a clock that nobody sets
 
 	older, newer *flight // among the young
 }
@@ -105,7 +104,7 @@ func (t *tenure) begin(l *lane, now time.Time) *flight {
 	}
 	t.slots.used[c]++
 	l.ramp.started(now, l.share, l.limit)
-	f := &flight{lane: l, job: l.ready.pop(), class: c, probe: l.gate == probing, started: t.config.Now(), since: time.Now()}
+	f := &flight{lane: l, job: l.ready.pop(), class: c, probe: l.gate == probing, since: time.Now()}
 	if c == fast {
 		t.young.add(f)
 		t.watchYoung()
@@ -189,7 +188,7 @@ func (t *tenure) land(f *flight, y try) *flight {
 	if f.class == fast {
 		t.young.remove(f)
 	}
-	l.flights = slices.DeleteFunc(l.flights, func(other *flight) bool { return other == f })
+	l.landed(f)
 	t.slots.used[f.class]--
 	now := t.now()
 	if t.ended() {
@@ -217,9 +216,17 @@ func (t *tenure) land(f *flight, y try) *flight {
 	if !y.held {
 		next = t.begin(l, now)
 	}
-	t.turn(l)
+	t.turnAt(l, now)
 	t.checkDrained()
 	return next
+}
+
+// landed takes a flight out of those in the air, whose order means nothing.
+func (l *lane) landed(f *flight) {
+	last := len(l.flights) - 1
+	l.flights[slices.Index(l.flights, f)] = l.flights[last]
+	l.flights[last] = nil
+	l.flights = l.flights[:last]
 }
 
 // book records the outcome.

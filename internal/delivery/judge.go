@@ -60,8 +60,7 @@ func dueAt(t time.Time) time.Time {
 }
 
 // retryAfter reads a Retry-After header, in seconds or as a date, within bounds.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	text := h.Get("Retry-After")
+func retryAfter(text string, now time.Time) time.Duration {
 	if text == "" {
 		return 0
 	}
@@ -89,7 +88,7 @@ type ruling struct {
 // the requests before this one.
 func rule(p waypost.Policy, made, step int, a *egress.Answer, verdict *dialect.Verdict, now time.Time) ruling {
 	reason := judge(p, a)
-	least := retryAfter(a.Header, now)
+	var least time.Duration // until the next attempt
 	if verdict != nil {
 		switch {
 		case verdict.Received:
@@ -97,7 +96,7 @@ func rule(p waypost.Policy, made, step int, a *egress.Answer, verdict *dialect.V
 		case reason == waypost.ReasonOK:
 			reason = waypost.ReasonStatus
 		}
-		least = max(least, verdict.Wait)
+		least = verdict.Wait
 	}
 	r := ruling{outcome: waypost.OutcomeRetry, reason: reason, at: dueAt(now), step: step}
 	r.blameless = reason == waypost.ReasonInternal || reason == waypost.ReasonForbidden || a.Stale()
@@ -116,6 +115,7 @@ func rule(p waypost.Policy, made, step int, a *egress.Answer, verdict *dialect.V
 		r.at = dueAt(now.Add(internalWait))
 		return r
 	}
+	least = max(least, retryAfter(a.Header.Get("Retry-After"), now))
 	var ok bool
 	if r.at, r.step, ok = next(p, step, least, now); !ok {
 		r.outcome = waypost.OutcomeExhausted

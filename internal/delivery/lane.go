@@ -221,11 +221,12 @@ func (t *tenure) lane(id waypost.EndpointID) *lane {
 // turn does all that can be done for a lane now, and sets a timer for the rest.
 // It is called after every change that could matter to the lane, and calling it
 // once too often does no harm.
-func (t *tenure) turn(l *lane) {
+func (t *tenure) turn(l *lane) { t.turnAt(l, t.now()) }
+
+func (t *tenure) turnAt(l *lane, now time.Time) {
 	if l.retired || t.ended() {
 		return
 	}
-	now := t.now()
 	t.pass(l, t.look(l, now), now)
 	t.skim(l)
 	switch {

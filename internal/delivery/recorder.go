@@ -29,6 +29,7 @@ type recorder struct {
 	some         chan struct{}
 	hurry        chan struct{} // closed when results are not to wait any more
 	enough       chan struct{}
+	quiet        *time.Timer // goes off when no more of them are to be expected; nil at first
 }
 
 // entry is one result. job is set if the delivery stays in hand: it goes on in
@@ -95,6 +96,25 @@ func (t *tenure) record(e entry) {
 	case t.config.Limits.FlushAt:
 		signal(r.enough)
 	}
+	if t.inFlight() > 0 {
+		return
+	}
+	wait := t.config.Limits.FlushEvery / 10
+	if r.quiet == nil {
+		r.quiet = time.AfterFunc(wait, t.hasten)
+	} else {
+		r.quiet.Reset(wait)
+	}
+}
+
+// hasten has results written before their time if nothing is in flight that would
+// add to them: the fewer are not written, the fewer requests a kill repeats.
+func (t *tenure) hasten() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.inFlight() == 0 {
+		signal(t.recorder.enough)
+	}
 }
 
 func signal(c chan struct{}) {
@@ -105,7 +125,7 @@ func signal(c chan struct{}) {
 }
 
 // runRecorder writes results FlushEvery after the first of them, or as soon as
-// there are FlushAt.
+// there are FlushAt, or no more are to be expected.
 func (t *tenure) runRecorder() {
 	for {
 		select {

@@ -3,6 +3,7 @@ package delivery
 import (
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/waypost-gateway/waypost/internal/store"
@@ -114,14 +115,8 @@ func (t *tenure) runErrands() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for {
-		for !t.ended() && t.errands.len() == 0 {
-			t.errand.Wait()
-		}
-		if t.ended() {
-			return
-		}
-		l := t.errands.pop()
-		if !t.wayIsFree(l) {
+		l := t.nextErrand()
+		if l == nil {
 			return
 		}
 		l.queued = false
@@ -134,28 +129,40 @@ func (t *tenure) runErrands() {
 	}
 }
 
-// wayIsFree waits, without the lock, while those who wait for an accept go before
-// the old deliveries that the lane takes from the table; false: the tenure has
-// ended.
-func (t *tenure) wayIsFree(l *lane) bool {
-	if t.config.Strain == nil || !l.old {
-		return true
-	}
-	for {
-		now := time.Now()
-		t.giveWay.judge(t.config.Strain(), now)
-		wait := t.giveWay.wait(now)
-		if wait <= 0 || l.gate != open {
-			return true
+// nextErrand waits for the lane whose turn it is: while those who wait for an accept
+// go before old deliveries, the first that takes others. nil: the tenure has ended.
+func (t *tenure) nextErrand() *lane {
+	for !t.ended() {
+		if t.errands.len() == 0 {
+			t.errand.Wait()
+			continue
+		}
+		i, wait := 0, t.giveWayFor(t.errands.all()[0])
+		if wait > 0 {
+			i = slices.IndexFunc(t.errands.all(), func(l *lane) bool { return !l.givesWay() })
+		}
+		if i >= 0 {
+			return t.errands.take(i)
 		}
 		t.mu.Unlock()
 		t.pause(min(wait, judgeEvery), nil)
 		t.mu.Lock()
-		if t.ended() {
-			return false
-		}
 	}
+	return nil
 }
+
+// giveWayFor is how long the lane's errand has to wait for accepts.
+func (t *tenure) giveWayFor(l *lane) time.Duration {
+	if t.config.Strain == nil || !l.givesWay() {
+		return 0
+	}
+	now := time.Now()
+	t.giveWay.judge(t.config.Strain(), now)
+	return t.giveWay.wait(now)
+}
+
+// givesWay tells that the lane takes old deliveries from the table.
+func (l *lane) givesWay() bool { return l.old && l.gate == open }
 
 // runErrand asks the store, without the lock.
 func (t *tenure) runErrand(l *lane, e errand, now time.Time) {
@@ -163,6 +170,7 @@ func (t *tenure) runErrand(l *lane, e errand, now time.Time) {
 	t.busy++
 	if e.reason == "" {
 		l.taking = e.limit
+		t.memory.taking += e.limit
 		l.forgetDue(now) // what becomes known during the call must stay known
 	}
 	t.mu.Unlock()
@@ -170,6 +178,7 @@ func (t *tenure) runErrand(l *lane, e errand, now time.Time) {
 	t.mu.Lock()
 	l.busy = false
 	t.busy--
+	t.memory.taking -= l.taking
 	l.taking = 0
 	if t.ended() {
 		return

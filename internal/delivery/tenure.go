@@ -34,6 +34,7 @@ type tenure struct {
 	idle      atomic.Int32
 
 	scanner scanner
+	teller  *teller
 
 	mu        sync.Mutex // guards what follows
 	phase     phase
@@ -80,6 +81,7 @@ func newTenure(c *Config, clock *clock, node waypost.NodeID, carried *[]store.Re
 		slots:     slots{limit: [2]int{c.Limits.FastSlots, c.Limits.SlowSlots}},
 		memory:    memory{limit: c.Limits.Memory, limitBytes: c.Limits.MemoryBytes},
 		scanner:   newScanner(),
+		teller:    newTeller(c.Log),
 	}
 	if carried == nil {
 		carried = new([]store.Result)
@@ -222,7 +224,7 @@ func (t *tenure) checkDrained() {
 			return
 		}
 	case ending:
-		if t.slots.used[fast]+t.slots.used[slow] > 0 {
+		if t.inFlight() > 0 {
 			return
 		}
 	case working, over:
@@ -235,6 +237,9 @@ func (t *tenure) checkDrained() {
 	}
 }
 
+// inFlight is how many requests are.
+func (t *tenure) inFlight() int { return t.slots.used[fast] + t.slots.used[slow] }
+
 // stop ends everything and waits until it has ended.
 func (t *tenure) stop() {
 	t.mu.Lock()
@@ -244,6 +249,9 @@ func (t *tenure) stop() {
 	}
 	if t.young.timer != nil {
 		t.young.timer.Stop()
+	}
+	if t.recorder.quiet != nil {
+		t.recorder.quiet.Stop()
 	}
 	t.errand.Broadcast()
 	close(t.launches) // nothing is launched any more

@@ -72,19 +72,19 @@ func (r *reader) release() {
 func (r *reader) spent() bool { return r.ended && !r.closing && r.from == r.to }
 
 // answer takes in the head of the final answer; the body is for Read.
-func (r *reader) answer() (status int, header http.Header, err error) {
+func (r *reader) answer() (status int, header Header, err error) {
 	for {
 		head, err := r.head()
 		if err != nil {
-			return 0, nil, err
+			return 0, "", err
 		}
 		status = int(head[9]-'0')*100 + int(head[10]-'0')*10 + int(head[11]-'0')
 		if status/100 == 1 && status != http.StatusSwitchingProtocols {
 			continue
 		}
-		header = fields(head)
+		header = headerOf(head)
 		if err := r.frame(status, head[7] == '0', header); err != nil {
-			return 0, nil, err
+			return 0, "", err
 		}
 		return status, header, nil
 	}
@@ -183,76 +183,71 @@ func checkField(line []byte) error {
 	return nil
 }
 
-// fields are the header lines of a checked head. Keys and values share the
-// head's memory.
-func fields(head string) http.Header {
-	_, rest, _ := strings.Cut(head, "\n")
-	n := strings.Count(rest, "\n") - 1
-	h := make(http.Header, n)
-	values := make([]string, n)
-	for i := range n {
-		line, after, _ := strings.Cut(rest, "\r\n")
-		name, value, _ := strings.Cut(line, ":")
-		name = textproto.CanonicalMIMEHeaderKey(name)
-		values[i] = textproto.TrimString(value)
-		if former, ok := h[name]; ok {
-			h[name] = append(former, values[i])
-		} else {
-			h[name] = values[i : i+1 : i+1]
-		}
-		rest = after
-	}
-	return h
+// headerOf is what stands between the status line and the empty line of a
+// checked head.
+func headerOf(head string) Header {
+	return Header(head[strings.IndexByte(head, '\n')+1 : len(head)-len("\r\n")])
 }
 
 // frame finds out where the body ends and whether the connection lives on.
-func (r *reader) frame(status int, http10 bool, h http.Header) error {
-	length, err := contentLength(h["Content-Length"])
-	if err != nil {
+func (r *reader) frame(status int, http10 bool, h Header) error {
+	f, err := h.framing()
+	switch {
+	case err != nil:
 		return err
-	}
-	encodings := h["Transfer-Encoding"]
-	if len(encodings) > 0 {
-		switch {
-		case length >= 0:
-			return protocolError("the body has both a length and a transfer encoding")
-		case http10: // which knows no such thing
-			encodings = nil
-		case len(encodings) > 1 || !strings.EqualFold(encodings[0], "chunked"):
-			return protocolError("the transfer encoding is unknown")
-		}
+	case f.encodings == 0:
+	case f.length >= 0:
+		return protocolError("the body has both a length and a transfer encoding")
+	case http10: // which knows no such thing
+		f.encodings = 0
+	case f.encodings > 1 || !f.chunked:
+		return protocolError("the transfer encoding is unknown")
 	}
 	switch {
 	case status/100 == 1, status == http.StatusNoContent, status == http.StatusNotModified:
 		r.ended = true
-	case len(encodings) > 0:
+	case f.encodings > 0:
 		r.framing = chunked
-	case length >= 0:
-		r.framing, r.left, r.ended = counted, length, length == 0
+	case f.length >= 0:
+		r.framing, r.left, r.ended = counted, f.length, f.length == 0
 	default:
 		r.framing = untilEnd
 	}
-	connection := h["Connection"]
-	r.closing = r.framing == untilEnd || status == http.StatusSwitchingProtocols ||
-		hasToken(connection, "close") || http10 && !hasToken(connection, "keep-alive")
+	r.closing = r.framing == untilEnd || status == http.StatusSwitchingProtocols || f.closes || http10 && !f.keepsAlive
 	return nil
 }
 
-// contentLength is -1 when there is none.
-func contentLength(values []string) (int64, error) {
-	if len(values) == 0 {
-		return -1, nil
-	}
-	for _, other := range values[1:] {
-		if other != values[0] {
-			return 0, protocolError("the answer has two lengths")
+// framingFields are what a header says of the body's end and of the connection.
+type framingFields struct {
+	length             int64 // -1: there is none
+	encodings          int
+	chunked            bool // an encoding is
+	closes, keepsAlive bool
+}
+
+func (h Header) framing() (framingFields, error) {
+	f := framingFields{length: -1}
+	former := "" // length
+	for name, value := range h.fields() {
+		switch {
+		case isNamed(name, "Content-Length"):
+			if f.length >= 0 && value != former {
+				return f, protocolError("the answer has two lengths")
+			}
+			n, err := strconv.ParseUint(value, 10, 63)
+			if err != nil {
+				return f, protocolError("the length is malformed")
+			}
+			f.length, former = int64(n), value
+		case isNamed(name, "Transfer-Encoding"):
+			f.encodings++
+			f.chunked = strings.EqualFold(value, "chunked")
+		case isNamed(name, "Connection"):
+			f.closes = f.closes || hasToken(value, "close")
+			f.keepsAlive = f.keepsAlive || hasToken(value, "keep-alive")
 		}
 	}
-	n, err := strconv.ParseUint(values[0], 10, 63)
-	if err != nil {
-		return 0, protocolError("the length is malformed")
-	}
-	return int64(n), nil
+	return f, nil
 }
 
 // Read reads the body, and gives io.EOF together with its last bytes where the
@@ -370,13 +365,11 @@ func (r *reader) trailer() error {
 	}
 }
 
-// hasToken looks for a token in the lists of a header.
-func hasToken(values []string, token string) bool {
-	for _, value := range values {
-		for part := range strings.SplitSeq(value, ",") {
-			if strings.EqualFold(textproto.TrimString(part), token) {
-				return true
-			}
+// hasToken looks for a token in a header's list.
+func hasToken(list, token string) bool {
+	for part := range strings.SplitSeq(list, ",") {
+		if strings.EqualFold(textproto.TrimString(part), token) {
+			return true
 		}
 	}
 	return false

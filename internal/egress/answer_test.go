@@ -215,12 +215,23 @@ type outcome struct {
 func takeIn(src io.Reader) (o outcome) {
 	r := newReader(src)
 	defer r.release()
-	o.status, o.header, o.err = r.answer()
+	var header Header
+	o.status, header, o.err = r.answer()
+	o.header = parsed(header)
 	if o.err == nil && !r.ended {
 		o.body, o.err = readBody(r, headCap, defaultMaxBody)
 	}
 	o.spent = r.spent()
 	return o
+}
+
+// parsed is a header as net/http has it.
+func parsed(header Header) http.Header {
+	h := http.Header{}
+	for name, value := range header.fields() {
+		h.Add(name, value)
+	}
+	return h
 }
 
 // takeInWithNetHTTP is the same with net/http's reader.
@@ -324,8 +335,8 @@ func TestAgainstNetHTTP(t *testing.T) {
 			Header http.Header
 		}
 		if diff := cmp.Diff(
-			part{theirs.Status, theirs.Reason, string(theirs.Body), comparable(theirs.Header)},
-			part{ours.Status, ours.Reason, string(ours.Body), comparable(ours.Header)},
+			part{theirs.Status, theirs.Reason, string(theirs.Body), comparable(parsed(theirs.Header))},
+			part{ours.Status, ours.Reason, string(ours.Body), comparable(parsed(ours.Header))},
 		); diff != "" {
 			rt.Errorf("%q (-net/http +ours):\n%s", text, diff)
 		}

@@ -85,10 +85,10 @@ func cpuTime(b *testing.B) time.Duration {
 // BenchmarkSend posts hooks of usual size and large ones, 64 at a time, with
 // Send and with net/http's transport behind the same dialer.
 func BenchmarkSend(b *testing.B) {
-	header := http.Header{
-		"Content-Type": {"application/json"},
-		"User-Agent":   {"Waypost"},
-		"X-Signature":  {"sha256=" + strings.Repeat("0123456789abcdef", 4)},
+	header := []Field{
+		{"Content-Type", "application/json"},
+		{"User-Agent", "Waypost"},
+		{"X-Signature", "sha256=" + strings.Repeat("0123456789abcdef", 4)},
 	}
 	ways := []struct {
 		name string

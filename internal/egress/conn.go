@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/http"
 	"time"
 )
 
@@ -20,6 +19,8 @@ type conn struct {
 	silent  func() bool // reports that the receiver has neither closed it nor sent more
 	cut     func()      // makes what blocks on it come back
 	used    bool        // it has carried an exchange
+
+	deadline time.Time // of the socket, unless it was cut
 
 	bound <-chan struct{} // Done of the context that cuts it; nil: none
 	stop  func() bool     // lets it do so no more
@@ -69,7 +70,10 @@ func (c *conn) bind(ctx context.Context, until time.Time) bool {
 	if c.bound != ctx.Done() && !c.loosen() {
 		return false
 	}
-	_ = c.socket.SetDeadline(until) // fails on what is closed, which writing finds out
+	if until != c.deadline {
+		c.deadline = until
+		_ = c.socket.SetDeadline(until) // fails on what is closed, which writing finds out
+	}
 	switch {
 	case c.bound == nil && ctx.Done() != nil:
 		c.bound, c.stop = ctx.Done(), context.AfterFunc(ctx, c.cut)
@@ -103,9 +107,9 @@ var errOver = errors.New("the kept connection is over")
 
 // exchange sends a POST and reads its answer. unsent says that the connection
 // turned out to be over before a byte of the request was on its way.
-func (c *conn) exchange(ctx context.Context, w *watch, t *target, h http.Header, body []byte, limit int) (a Answer, keep, unsent bool) {
+func (c *conn) exchange(ctx context.Context, w *watch, t *target, h []Field, body []byte, limit int) (a Answer, keep, unsent bool) {
 	w.got(c.address, c.used)
-	if !c.bind(ctx, w.until) {
+	if !c.bind(ctx, w.latest()) {
 		return a, false, true
 	}
 	r := newReader(c)
@@ -136,7 +140,7 @@ func (c *conn) exchange(ctx context.Context, w *watch, t *target, h http.Header,
 	if err == nil || readErr == nil {
 		err = readErr
 	}
-	keep = c.stays(ctx, w) && err == nil && complete && r.spent() && len(h["Connection"]) == 0
+	keep = c.stays(ctx, w) && err == nil && complete && r.spent() && !has(h, "Connection")
 	if err != nil {
 		failed := w.failed(ctx, err)
 		a.Err, a.Reason = failed.Err, failed.Reason
@@ -195,6 +199,7 @@ func (c *conn) settle(rest <-chan written, answered error) written {
 		return end
 	case <-time.After(wait):
 		c.cut()
+		c.deadline = time.Unix(1, 0)
 		return <-rest
 	}
 }

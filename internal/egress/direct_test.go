@@ -38,7 +38,7 @@ func TestTheRequestOnTheWire(t *testing.T) {
 	})
 	tests := map[string]struct {
 		path   string
-		header http.Header
+		header []Field
 		body   string
 		want   string
 	}{
@@ -48,22 +48,22 @@ func TestTheRequestOnTheWire(t *testing.T) {
 		},
 		"in order": {
 			path: "/a%20b/ü?q=ü&r=%0a#fragment",
-			header: http.Header{
-				"X-B": {" two ", "values"}, "User-Agent": {"me"}, "Content-Type": {"application/json"}, "x-lower": {""},
+			header: []Field{
+				{"x-lower", ""}, {"X-B", " two "}, {"User-Agent", "me"}, {"X-B", "values"}, {"Content-Type", "application/json"},
 			},
 			want: "POST /a%%20b/%%C3%%BC?q=ü&r=%%0a HTTP/1.1\r\nHost: %s\r\nContent-Length: 0\r\n" +
 				"Content-Type: application/json\r\nUser-Agent: me\r\nX-B: two\r\nX-B: values\r\nx-lower: \r\n\r\n",
 		},
 		"what is ours stays ours": {
 			path: "/",
-			header: http.Header{
-				"Host": {"evil"}, "content-length": {"7"}, "TRANSFER-ENCODING": {"chunked"}, "Trailer": {"x"}, "User-Agent": {""},
+			header: []Field{
+				{"Host", "evil"}, {"content-length", "7"}, {"TRANSFER-ENCODING", "chunked"}, {"Trailer", "x"}, {"User-Agent", ""},
 			},
 			want: "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 0\r\n\r\n",
 		},
 		"more than the buffer holds": {
-			path: "/", header: http.Header{"User-Agent": {strings.Repeat("a", 2*bufferSize)}}, body: "x",
-			want: "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 1\r\nUser-Agent: " + strings.Repeat("a", 2*bufferSize) + "\r\n\r\nx",
+			path: "/", header: []Field{{"user-agent", strings.Repeat("a", 2*bufferSize)}}, body: "x",
+			want: "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 1\r\nuser-agent: " + strings.Repeat("a", 2*bufferSize) + "\r\n\r\nx",
 		},
 	}
 	c := newClient(t, Options{})
@@ -208,7 +208,8 @@ func TestAnEarlierTimeoutIsOver(t *testing.T) {
 			t.Fatalf("request %d: reused %v, %v", i, a.Reused, a.Err)
 		}
 		link, _ := c.pool.take(hostOf(mustParse(t, server.URL)))
-		if err := link.socket.SetDeadline(time.Unix(1, 0)); err != nil {
+		link.deadline = time.Unix(1, 0)
+		if err := link.socket.SetDeadline(link.deadline); err != nil {
 			t.Fatal(err)
 		}
 		c.pool.put(link)
@@ -326,7 +327,7 @@ func TestAConnectionHeaderIsMeant(t *testing.T) {
 	})
 	c := newClient(t, Options{})
 	for range 2 {
-		a := c.Send(within(t, 5*time.Second), Request{URL: "http://" + address, Header: http.Header{"Connection": {"close"}}})
+		a := c.Send(within(t, 5*time.Second), Request{URL: "http://" + address, Header: []Field{{"connection", "close"}}})
 		if a.Err != nil || a.Reused {
 			t.Errorf("reused %v, %v", a.Reused, a.Err)
 		}

@@ -69,14 +69,15 @@ type Options struct {
 // Request is one POST.
 type Request struct {
 	URL    string
-	Header http.Header // left as it is
+	Header []Field // left as it is; sent in the order of the names
 	// Body may still be read for a moment after Send has returned (when an
 	// HTTP/2 answer came before the request was written): do not reuse its
 	// memory.
 	Body []byte
-	// Timeout bounds all of it, as a deadline of the context does, and costs less
-	// where one context serves for many requests: connections that are kept stay
-	// bound to it, and go with it. 0: the context alone bounds the request.
+	// Timeout bounds all of it, as a deadline of the context does, to a
+	// sixty-fourth, and costs less where one context serves for many requests:
+	// connections that are kept stay bound to it, and go with it. 0: the context
+	// alone bounds the request.
 	Timeout time.Duration
 }
 
@@ -85,7 +86,7 @@ type Answer struct {
 	// Status is the answer's HTTP status. It is kept when the answer broke off
 	// afterwards: look at Err first.
 	Status int
-	Header http.Header
+	Header Header
 	Body   []byte // the head of it, at most 4 KiB
 	// Err is nil exactly when an answer came, and came to its end or to the
 	// limit of what we read. Its text is for people and holds no secrets.
@@ -118,7 +119,7 @@ type Client struct {
 	pool      *pool
 	transport *http.Transport // for what direct leaves to it
 	maxBody   int
-	userAgent []string
+	userAgent string
 
 	targetsMu sync.RWMutex
 	targets   map[string]*target // by their URL's text
@@ -149,7 +150,7 @@ func New(o Options) (*Client, error) {
 		pool:      newPool(),
 		transport: newTransport(d),
 		maxBody:   o.MaxBody,
-		userAgent: []string{o.UserAgent},
+		userAgent: o.UserAgent,
 		targets:   map[string]*target{},
 	}, nil
 }
@@ -211,7 +212,7 @@ func (c *Client) Get(ctx context.Context, url string) (status int, body []byte, 
 // Open fetches a URL under the same rules and gives the answer as it comes; ctx
 // bounds the reading of its body too, which is the caller's to close.
 func (c *Client) Open(ctx context.Context, url string, header http.Header) (*http.Response, error) {
-	t, h, prepareErr := c.prepare(Request{URL: url, Header: header})
+	t, h, prepareErr := c.prepare(Request{URL: url, Header: fieldsOf(header)})
 	if prepareErr != nil {
 		return nil, prepareErr
 	}
@@ -223,7 +224,7 @@ func (c *Client) Open(ctx context.Context, url string, header http.Header) (*htt
 }
 
 // prepare checks at the door what can be checked there.
-func (c *Client) prepare(r Request) (*target, http.Header, *Error) {
+func (c *Client) prepare(r Request) (*target, []Field, *Error) {
 	t, err := c.target(r.URL)
 	if err != nil {
 		return nil, nil, err

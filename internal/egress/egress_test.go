@@ -97,7 +97,7 @@ func TestSendDeliversTheRequest(t *testing.T) {
 		w.Write([]byte("thanks"))
 	}))
 	defer server.Close()
-	header := http.Header{"Content-Type": {"application/json"}}
+	header := []Field{{"Content-Type", "application/json"}}
 
 	c := newClient(t, Options{UserAgent: "Waypost/test"})
 	target := strings.Replace(server.URL, "http://", "http://user:pass@", 1) + "/in?key=1"
@@ -288,7 +288,7 @@ func TestFailures(t *testing.T) {
 			}
 			a := newClient(t, Options{}).Send(within(t, tt.limit), Request{
 				URL:    tt.scheme + "://" + secret + ":x@" + address + "/p?token=" + secret,
-				Header: http.Header{"X-Key": {secret}},
+				Header: []Field{{"X-Key", secret}},
 				Body:   body,
 			})
 			if a.Err == nil {
@@ -353,8 +353,8 @@ func TestRequestsThatCannotBeWritten(t *testing.T) {
 		"not a URL":        {URL: "http://a b/%zz?k=s3cret"},
 		"another scheme":   {URL: "ftp://127.0.0.1/s3cret"},
 		"no scheme":        {URL: "127.0.0.1:80"},
-		"bad header name":  {URL: "http://127.0.0.1:9", Header: http.Header{"s3cret key": {"x"}}},
-		"bad header value": {URL: "http://127.0.0.1:9", Header: http.Header{"X": {"s3cret\n"}}},
+		"bad header name":  {URL: "http://127.0.0.1:9", Header: []Field{{"s3cret key", "x"}}},
+		"bad header value": {URL: "http://127.0.0.1:9", Header: []Field{{"X", "s3cret\n"}}},
 	}
 	c := newClient(t, Options{})
 	for name, request := range tests {

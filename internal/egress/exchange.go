@@ -15,8 +15,8 @@ import (
 
 // direct sends a POST over a connection of ours, or hands it to net/http if the
 // receiver would rather speak HTTP/2.
-func (c *Client) direct(ctx context.Context, w *watch, t *target, h http.Header, body []byte) Answer {
-	if err := w.ended(ctx); err != nil {
+func (c *Client) direct(ctx context.Context, w *watch, t *target, h []Field, body []byte) Answer {
+	if err := ctx.Err(); err != nil {
 		return w.answer(w.failed(ctx, err))
 	}
 	link, http2 := c.pool.take(t.host)
@@ -42,7 +42,7 @@ func (c *Client) direct(ctx context.Context, w *watch, t *target, h http.Header,
 }
 
 // over makes the exchange on a connection, and keeps that for the next if it may.
-func (c *Client) over(ctx context.Context, link *conn, w *watch, t *target, h http.Header, body []byte) (a Answer, unsent bool) {
+func (c *Client) over(ctx context.Context, link *conn, w *watch, t *target, h []Field, body []byte) (a Answer, unsent bool) {
 	a, keep, unsent := link.exchange(ctx, w, t, h, body, c.maxBody)
 	if keep {
 		link.used = true
@@ -75,7 +75,7 @@ func offered(ctx context.Context) net.Conn {
 
 // handOver goes on with net/http on a connection that turned out to speak
 // HTTP/2, and remembers that the host does.
-func (c *Client) handOver(ctx context.Context, start time.Time, nc net.Conn, t *target, h http.Header, body []byte) Answer {
+func (c *Client) handOver(ctx context.Context, start time.Time, nc net.Conn, t *target, h []Field, body []byte) Answer {
 	c.pool.learn(t.host, true)
 	o := &offer{}
 	o.conn.Store(&nc)
@@ -89,14 +89,14 @@ func (c *Client) handOver(ctx context.Context, start time.Time, nc net.Conn, t *
 
 // transported is an exchange that net/http makes: HTTP/2, GET, and hosts in
 // other scripts. Up to keep bytes of the body are kept.
-func (c *Client) transported(ctx context.Context, start time.Time, method string, t *target, h http.Header, body []byte, keep int) Answer {
+func (c *Client) transported(ctx context.Context, start time.Time, method string, t *target, h []Field, body []byte, keep int) Answer {
 	w := &watch{start: start}
 	response, err := c.transport.RoundTrip(newRequest(w.trace(ctx), method, t, h, body))
 	if err != nil {
 		return w.answer(w.failed(ctx, err))
 	}
 	c.pool.learn(t.host, response.ProtoMajor == 2)
-	a := Answer{Status: response.StatusCode, Header: response.Header}
+	a := Answer{Status: response.StatusCode, Header: linesOf(response.Header)}
 	if response.StatusCode != http.StatusSwitchingProtocols { // what follows a 101 is no body
 		a.Body, err = readBody(response.Body, keep, c.maxBody)
 	}
@@ -110,7 +110,7 @@ func (c *Client) transported(ctx context.Context, start time.Time, method string
 
 // newRequest builds what the transport wants. It goes without http.NewRequest
 // and http.Client, which would parse and copy more than this path needs.
-func newRequest(ctx context.Context, method string, t *target, h http.Header, body []byte) *http.Request {
+func newRequest(ctx context.Context, method string, t *target, h []Field, body []byte) *http.Request {
 	request := &http.Request{
 		Method:     method,
 		URL:        t.url,
@@ -118,7 +118,7 @@ func newRequest(ctx context.Context, method string, t *target, h http.Header, bo
 		Proto:      "HTTP/1.1",
 		ProtoMajor: 1,
 		ProtoMinor: 1,
-		Header:     h,
+		Header:     httpHeader(h),
 	}
 	if len(body) > 0 {
 		request.ContentLength = int64(len(body))

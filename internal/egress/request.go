@@ -1,9 +1,7 @@
 package egress
 
 import (
-	"maps"
 	"net"
-	"net/http"
 	"net/textproto"
 	"net/url"
 	"slices"
@@ -85,61 +83,44 @@ func isPlain(host string) bool {
 
 // header is h with what the request still needs, which is never written to h
 // itself.
-func (c *Client) header(h http.Header, user *url.Userinfo) (http.Header, *Error) {
-	for name, values := range h {
-		if !isToken(name) {
+func (c *Client) header(h []Field, user *url.Userinfo) ([]Field, *Error) {
+	for _, f := range h {
+		if !isToken(f.Name) {
 			return nil, unwritable("a header name is not valid")
 		}
-		for _, value := range values {
-			if !isText(value) {
-				return nil, unwritable("a header value is not valid")
-			}
+		if !isText(f.Value) {
+			return nil, unwritable("a header value is not valid")
 		}
 	}
-	if _, ok := h["User-Agent"]; ok && user == nil {
-		return h, nil
+	h = slices.Clip(h)
+	if !has(h, "User-Agent") {
+		h = append(h, Field{"User-Agent", c.userAgent})
 	}
-	if h == nil {
-		h = http.Header{}
-	} else {
-		h = maps.Clone(h)
-	}
-	if _, ok := h["User-Agent"]; !ok {
-		h["User-Agent"] = c.userAgent
-	}
-	if _, ok := h["Authorization"]; !ok && user != nil {
+	if user != nil && !has(h, "Authorization") {
 		password, _ := user.Password()
-		h["Authorization"] = []string{basic(user.Username(), password)}
+		h = append(h, Field{"Authorization", basic(user.Username(), password)})
 	}
 	return h, nil
 }
 
 // appendHead writes the head of a POST, its headers in the order of their
 // names.
-func (t *target) appendHead(b []byte, h http.Header, length int) []byte {
+func (t *target) appendHead(b []byte, h []Field, length int) []byte {
 	b = append(b, t.opening...)
 	b = append(b, "Content-Length: "...)
 	b = strconv.AppendInt(b, int64(length), 10)
 	b = append(b, "\r\n"...)
-	var few [16]string
-	names := few[:0]
-	for name := range h {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if isFraming(name) {
+	var few [8]Field
+	ordered := append(few[:0], h...)
+	slices.SortStableFunc(ordered, func(a, b Field) int { return strings.Compare(a.Name, b.Name) })
+	for _, f := range ordered {
+		if isFraming(f.Name) || f.Value == "" && f.Name == "User-Agent" { // as one asks net/http for none
 			continue
 		}
-		for _, value := range h[name] {
-			if value == "" && name == "User-Agent" { // as one asks net/http for none
-				continue
-			}
-			b = append(b, name...)
-			b = append(b, ": "...)
-			b = append(b, textproto.TrimString(value)...)
-			b = append(b, "\r\n"...)
-		}
+		b = append(b, f.Name...)
+		b = append(b, ": "...)
+		b = append(b, textproto.TrimString(f.Value)...)
+		b = append(b, "\r\n"...)
 	}
 	return append(b, "\r\n"...)
 }
@@ -147,15 +128,6 @@ func (t *target) appendHead(b []byte, h http.Header, length int) []byte {
 // isFraming knows the headers that say where a request goes and ends. They are
 // ours to write, whatever the caller's say.
 func isFraming(name string) bool {
-	switch len(name) {
-	case len("Host"):
-		return strings.EqualFold(name, "Host")
-	case len("Trailer"):
-		return strings.EqualFold(name, "Trailer")
-	case len("Content-Length"):
-		return strings.EqualFold(name, "Content-Length")
-	case len("Transfer-Encoding"):
-		return strings.EqualFold(name, "Transfer-Encoding")
-	}
-	return false
+	return isNamed(name, "Host") || isNamed(name, "Trailer") ||
+		isNamed(name, "Content-Length") || isNamed(name, "Transfer-Encoding")
 }

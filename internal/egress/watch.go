@@ -44,6 +44,19 @@ func (w *watch) ended(ctx context.Context) error {
 	return nil
 }
 
+// latest is until, or up to a sixty-fourth of the time limit later: so most
+// exchanges on a kept connection find its deadline set.
+func (w *watch) latest() time.Time {
+	if w.until.IsZero() {
+		return w.until
+	}
+	step := max(w.until.Sub(w.start)/64, 1)
+	return born.Add((w.until.Sub(born)/step + 1) * step)
+}
+
+// born is a moment that times are counted from: on the clock that nobody sets.
+var born = time.Now()
+
 // got notes that there is a connection.
 func (w *watch) got(address string, reused bool) {
 	w.address, w.reused = address, reused
