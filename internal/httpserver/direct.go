@@ -156,8 +156,7 @@ type direct struct {
 	body     arriving
 	answer   answering
 
-	readBy  time.Time // the deadlines in force
-	writeBy time.Time
+	readBy time.Time // the deadline in force
 }
 
 var directs = sync.Pool{New: func() any { return new(direct) }}
@@ -173,7 +172,7 @@ func (d *direct) begin(ctx context.Context, f *front, c *connection) {
 
 func (d *direct) end() {
 	d.front, d.conn = nil, nil
-	d.from, d.to, d.readBy, d.writeBy = 0, 0, time.Time{}, time.Time{}
+	d.from, d.to, d.readBy = 0, 0, time.Time{}
 	d.out, d.parser, d.exchange, d.body, d.answer = bytes.Buffer{}, parser{}, exchange{}, arriving{}, answering{}
 }
 
@@ -258,7 +257,7 @@ func (d *direct) read() (r *http.Request, ok bool) {
 			return nil, true
 		}
 		if end := bytes.Index(have, headEnd); end >= 0 {
-			r, length := d.parser.parse(string(have[:end+len("\r\n")]))
+			r, length := d.parser.parse(have[:end+len(lineEnd)])
 			if r == nil {
 				return nil, true
 			}
@@ -418,15 +417,8 @@ func (a *answering) SetReadDeadline(by time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline moves the deadline on, unless that makes little difference.
-func (a *answering) SetWriteDeadline(by time.Time) error {
-	d := a.direct
-	if by.Sub(d.writeBy) <= d.front.server.options.WriteTimeout/8 {
-		return nil
-	}
-	d.writeBy = by
-	return d.conn.SetWriteDeadline(by)
-}
+// SetWriteDeadline is for http.ResponseController.
+func (a *answering) SetWriteDeadline(by time.Time) error { return a.direct.conn.SetWriteDeadline(by) }
 
 // end completes the answer.
 func (a *answering) end() (keep bool, err error) {

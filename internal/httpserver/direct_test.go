@@ -175,11 +175,21 @@ func TestClientsOfManyKinds(t *testing.T) {
 	}
 }
 
-// FuzzParse: what we take for a request, net/http takes for the same.
+// FuzzParse: what we take for a request, net/http takes for the same, whatever
+// request came before it on the connection.
 func FuzzParse(f *testing.F) {
+	const plain = "POST /in/a?b=c HTTP/1.1\r\nHost: y\r\nContent-Length: 3\r\nX-A: 0\r\nX-A: 0\r\nX-B: 0\r\n"
 	for _, head := range []string{
+		plain,
+		"POST /in/a?b=c HTTP/1.1\r\nHost: y\r\nContent-Length: 4\r\nX-A: 0\r\nX-A:\t1 \r\nX-C: 0\r\nX-D: 0\r\n",
 		"POST /in/a?b=c HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nX-A: 1\r\nx-a:2\r\n",
+		"POST /in/a?b=c HTTP/1.1\r\nContent-Length: 3\r\nHost: y\r\n",
+		"POST /in/a?b=c HTTP/1.1\r\nHost: y\r\nContent-Length: \r\n",
+		"POST /in/a?b=c HTTP/1.1\r\nHost: y\r\nContent-Length: 3\r\nX-A: \x01\r\n",
+		"POST /in/a?b=c HTTP/1.1\r\nHost: y\r\nContent-Length: 3\r\nX-A\r\n",
+		"POST /in/a?b=c HTTP/1.1\r\nHost: y\r\nContent-Length: 3\r\n\r\n",
 		"POST /%zz HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n",
+		"POST  HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n",
 		"POST // HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n",
 		"POST / HTTP/1.1\r\nHost: x\r\nHost: y\r\nContent-Length: 2\r\n",
 		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 2\r\n",
@@ -189,15 +199,19 @@ func FuzzParse(f *testing.F) {
 		"POST / HTTP/1.1\r\nHost: x\r\n Content-Length: 2\r\n",
 		"POST / HTTP/1.1\r\nHost: x\r\nPragma: no-cache\r\nContent-Length: 2\r\nConnection: keep-alive\r\n",
 	} {
-		f.Add(head)
+		f.Add("", head)
+		f.Add(plain, head)
+		f.Add(head, plain)
+		f.Add(head, head)
 	}
-	f.Fuzz(func(t *testing.T, head string) {
+	f.Fuzz(func(t *testing.T, before, head string) {
 		p := parser{template: httptest.NewRequest(http.MethodPost, "/", nil)}
-		if before, _ := p.parse("POST /in/a?b=c HTTP/1.1\r\nHost: y\r\nContent-Length: 3\r\nX-A: 0\r\nX-A: 0\r\nX-B: 0\r\n"); before == nil {
-			t.Fatal("a plain request is not ours")
-		}
-		ours, length := p.parse(head)
+		p.parse([]byte(before))
+		ours, length := p.parse([]byte(head))
 		if ours == nil {
+			if head == plain {
+				t.Fatalf("a plain request is not ours after %q", before)
+			}
 			return
 		}
 		theirs, err := http.ReadRequest(bufio.NewReader(strings.NewReader(head + "\r\n")))
@@ -215,7 +229,24 @@ func FuzzParse(f *testing.F) {
 		want := request{theirs.URL, theirs.RequestURI, theirs.Host, theirs.Header, theirs.ContentLength, theirs.Close || theirs.TransferEncoding != nil}
 		got := request{ours.URL, ours.RequestURI, ours.Host, ours.Header, length, false}
 		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
-			t.Errorf("%q\n-net/http +ours:\n%s", head, diff)
+			t.Errorf("%q after %q\n-net/http +ours:\n%s", head, before, diff)
 		}
 	})
+}
+
+// BenchmarkParse reads heads as one sender sends them: the signature differs, and
+// sometimes the length.
+func BenchmarkParse(b *testing.B) {
+	p := parser{template: httptest.NewRequest(http.MethodPost, "/", nil)}
+	var heads [2][]byte
+	for i := range heads {
+		heads[i] = fmt.Appendf(nil, "POST /ingest/meta/default HTTP/1.1\r\nHost: gateway.example\r\nAccept: */*\r\nUser-Agent: facebookexternalua\r\n"+
+			"Content-Type: application/json\r\nX-Hub-Signature-256: sha256=%064d\r\nContent-Length: %d\r\n", i, 1500+i)
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if r, _ := p.parse(heads[i%2]); r == nil {
+			b.Fatal("a plain request is not ours")
+		}
+	}
 }

@@ -50,13 +50,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.serve(new(exchange), w, r.WithContext(r.Context())) // a copy to change
 }
 
-// serve handles a request, which is changed.
+// serve handles a request, which is changed. x is new, or what served the request
+// before on the same connection.
 func (s *Server) serve(x *exchange, w http.ResponseWriter, r *http.Request) {
 	*x = exchange{
 		ResponseWriter: w,
 		server:         s,
 		start:          time.Now(),
 		id:             [1]string{newID()},
+		writing:        x.writing,
 		body:           r.Body,
 		ended:          r.ContentLength == 0,
 	}
@@ -78,8 +80,9 @@ func (x *exchange) finish(r *http.Request) {
 	if fault != nil {
 		x.fail(r, fault)
 	}
-	x.extend() // for what is still buffered
-	x.log(r)
+	now := time.Now()
+	x.extend(now) // for what is still buffered
+	x.log(r, now)
 	if x.failed {
 		panic(http.ErrAbortHandler) // the only way to cut the connection
 	}
@@ -131,7 +134,7 @@ func (x *exchange) fail(r *http.Request, fault any) {
 	_, _ = io.WriteString(x, `{"error":"internal error"}`+"\n")
 }
 
-func (x *exchange) log(r *http.Request) {
+func (x *exchange) log(r *http.Request, now time.Time) {
 	status := x.status
 	if status == 0 && !x.failed {
 		status = http.StatusOK
@@ -147,13 +150,13 @@ func (x *exchange) log(r *http.Request) {
 	if !log.Enabled(r.Context(), level) {
 		return
 	}
-	line := slog.NewRecord(time.Now(), level, "http.request", 0) // a Logger would look for its caller
+	line := slog.NewRecord(now, level, "http.request", 0) // a Logger would look for its caller
 	line.AddAttrs(
 		slog.String("request", x.id[0]),
 		slog.String("method", method(r)),
 		slog.String("route", route(r)),
 		slog.Int("status", status),
-		slog.Float64("duration_ms", float64(time.Since(x.start).Microseconds())/1000),
+		slog.Float64("duration_ms", float64(now.Sub(x.start).Microseconds())/1000),
 		slog.Int64("bytes", x.bytes),
 		slog.String("remote", Host(r.RemoteAddr)))
 	if x.reason != nil {
@@ -188,7 +191,7 @@ func (x *exchange) WriteHeader(status int) {
 	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		x.status = status
 	}
-	x.extend()
+	x.extend(time.Now())
 	x.ResponseWriter.WriteHeader(status)
 }
 
@@ -197,7 +200,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 	if x.status == 0 {
 		x.status = http.StatusOK
 	}
-	x.extend()
+	x.extend(time.Now())
 	n, err := x.ResponseWriter.Write(p)
 	x.bytes += int64(n)
 	return n, err
@@ -205,7 +208,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 
 // Flush is for those who stream.
 func (x *exchange) Flush() {
-	x.extend()
+	x.extend(time.Now())
 	_ = http.NewResponseController(x.ResponseWriter).Flush() // a client that is gone shows in the next write
 }
 
@@ -213,8 +216,8 @@ func (x *exchange) Flush() {
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
 // extend moves the write deadline ahead, unless it was moved a moment ago.
-func (x *exchange) extend() {
-	now, limit := time.Now(), x.server.options.WriteTimeout
+func (x *exchange) extend(now time.Time) {
+	limit := x.server.options.WriteTimeout
 	if now.Sub(x.writing) < limit/8 {
 		return
 	}

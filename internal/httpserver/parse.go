@@ -1,10 +1,10 @@
 package httpserver
 
 import (
+	"bytes"
 	"net/http"
 	"net/textproto"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,26 +13,36 @@ import (
 const maxFields = 64
 
 // parser reads the heads of plain POSTs, one after the other, into the same memory:
-// a request is good until the next is read.
+// a request is good until the next is read. One client's requests have most lines in
+// common, as a rule, so what the head before had in the same place is kept as it is.
 type parser struct {
 	template *http.Request // what all requests have in common
 
 	request http.Request
 	header  http.Header
-	values  []string // of the header
+	fields  []field // of the latest head, line by line
 	url     url.URL
-	latest  url.URL // of the target: one client's requests have the same, as a rule
+	latest  url.URL // of the target
 	target  string
 }
+
+// field is a line of a head.
+type field struct {
+	label string // up to its colon, as it came
+	name  string
+	value [1]string
+}
+
+var lineEnd = []byte("\r\n")
 
 // parse reads a head, without the empty line at its end. It knows one way to write
 // each thing, and a body whose length is told in one way; nil: there is something
 // to the request that is not for us to understand.
-func (p *parser) parse(head string) (r *http.Request, length int64) {
-	first, lines, _ := strings.Cut(head, "\r\n")
-	target, ok := strings.CutPrefix(first, "POST ")
-	target, ok11 := strings.CutSuffix(target, " HTTP/1.1")
-	if !ok || !ok11 || !p.locate(target) || !p.fields(lines) {
+func (p *parser) parse(head []byte) (r *http.Request, length int64) {
+	first, lines, _ := bytes.Cut(head, lineEnd)
+	target, ok := bytes.CutPrefix(first, []byte("POST "))
+	target, ok11 := bytes.CutSuffix(target, []byte(" HTTP/1.1"))
+	if !ok || !ok11 || !p.locate(target) || !p.take(lines) {
 		return nil, 0
 	}
 	host, lengths := p.header["Host"], p.header["Content-Length"]
@@ -46,59 +56,79 @@ func (p *parser) parse(head string) (r *http.Request, length int64) {
 	delete(p.header, "Host") // as net/http has it
 	r = &p.request
 	*r = *p.template
-	r.URL, r.RequestURI, r.Host, r.Header, r.ContentLength = &p.url, target, host[0], p.header, length
+	r.URL, r.RequestURI, r.Host, r.Header, r.ContentLength = &p.url, p.target, host[0], p.header, length
 	return r, length
 }
 
 // locate reads what the request is for.
-func (p *parser) locate(target string) bool {
-	if target != p.target {
+func (p *parser) locate(target []byte) bool {
+	if p.target == "" || string(target) != p.target {
 		if !isPath(target) {
 			return false
 		}
-		u, err := url.ParseRequestURI(target)
+		text := string(target)
+		u, err := url.ParseRequestURI(text)
 		if err != nil {
 			return false
 		}
-		p.target, p.latest = strings.Clone(target), *u
+		p.target, p.latest = text, *u
 	}
 	p.url = p.latest
 	return true
 }
 
-// fields reads the lines of the header.
-func (p *parser) fields(lines string) bool {
-	n := strings.Count(lines, "\n")
-	if n > maxFields {
-		return false
-	}
+// take reads the lines of the header.
+func (p *parser) take(lines []byte) bool {
 	if p.header == nil {
-		p.header = make(http.Header, n)
+		p.header = http.Header{}
 	}
 	clear(p.header)
-	p.values = slices.Grow(p.values[:0], n)
-	for range n {
-		line, after, whole := strings.Cut(lines, "\r\n")
-		name, value, _ := strings.Cut(line, ":") // of a line without one the name is no name
-		if !whole || !isName(name) || !isText(value) || len(name) == len(line) {
+	n := 0
+	for ; len(lines) > 0; n++ {
+		line, after, whole := bytes.Cut(lines, lineEnd)
+		if !whole || n == maxFields {
 			return false
 		}
-		if !p.add(textproto.CanonicalMIMEHeaderKey(name), textproto.TrimString(value)) {
+		if n == len(p.fields) {
+			p.fields = append(p.fields, field{})
+		}
+		if f := &p.fields[n]; !f.read(line) || !p.add(f) {
 			return false
 		}
 		lines = after
 	}
-	return lines == ""
+	p.fields = p.fields[:n]
+	return true
+}
+
+// read reads a line; false: it is none.
+func (f *field) read(line []byte) bool {
+	if f.label == "" || !bytes.HasPrefix(line, []byte(f.label)) {
+		colon := bytes.IndexByte(line, ':')
+		if colon < 0 || !isName(line[:colon]) {
+			return false
+		}
+		f.label = string(line[:colon+1])
+		f.name = textproto.CanonicalMIMEHeaderKey(f.label[:colon])
+	}
+	value := bytes.Trim(line[len(f.label):], " \t")
+	if string(value) != f.value[0] {
+		if !isText(value) {
+			return false
+		}
+		f.value[0] = string(value)
+	}
+	return true
 }
 
 // add takes in one header; false: it makes the request one that is not for us.
-func (p *parser) add(name, value string) bool {
-	former, repeated := p.header[name]
-	switch name {
+func (p *parser) add(f *field) bool {
+	former, repeated := p.header[f.name]
+	switch f.name {
 	case "Transfer-Encoding", "Trailer", "Expect", "Upgrade", "Pragma":
 		return false
 	case "Connection":
-		if !strings.EqualFold(value, "keep-alive") {
+		if !strings.EqualFold(f.value[0], "keep-alive") {
 			return false
 		}
 	case "Host", "Content-Length":
@@ -107,26 +137,24 @@ func (p *parser) add(name, value string) bool {
 		}
 	}
 	if repeated {
-		p.header[name] = append(former, value)
-		return true
+		p.header[f.name] = append(former, f.value[0])
+	} else {
+		p.header[f.name] = f.value[:]
 	}
-	i := len(p.values)
-	p.values = append(p.values, value)
-	p.header[name] = p.values[i : i+1 : i+1]
 	return true
 }
 
 // isPath wants visible ASCII that begins with one slash.
-func isPath(target string) bool {
+func isPath(target []byte) bool {
 	for i := range len(target) {
 		if c := target[i]; c <= ' ' || c > '~' {
 			return false
 		}
 	}
-	return strings.HasPrefix(target, "/") && !strings.HasPrefix(target, "//")
+	return bytes.HasPrefix(target, []byte("/")) && !bytes.HasPrefix(target, []byte("//"))
 }
 
-func isName(name string) bool {
+func isName(name []byte) bool {
 	for i := range len(name) {
 		switch c := name[i]; {
 		case 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
@@ -134,11 +162,11 @@ func isName(name string) bool {
 			return false
 		}
 	}
-	return name != ""
+	return len(name) > 0
 }
 
 // isText reports whether a text has no control characters but tabs.
-func isText(text string) bool {
+func isText(text []byte) bool {
 	for i := range len(text) {
 		if c := text[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return false
@@ -148,9 +176,21 @@ func isText(text string) bool {
 }
 
 func isHost(host string) bool {
-	return strings.Trim(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:[]") == ""
+	for i := range len(host) {
+		switch c := host[i]; {
+		case 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= ':', c == '-', c == '.', c == '_', c == '[', c == ']':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 func isNumber(text string) bool {
-	return text != "" && len(text) <= 18 && strings.Trim(text, "0123456789") == ""
+	for i := range len(text) {
+		if c := text[i]; c < '0' || c > '9' {
+			return false
+		}
+	}
+	return text != "" && len(text) <= 18
 }
