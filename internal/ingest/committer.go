@@ -18,9 +18,10 @@ import (
 const (
 	maxBatchEvents = 256
 	maxBatchBytes  = 1 << 20
-	crowd          = 16 // requests waiting at a time that make a crowd
-	maxLinger      = 2 * time.Millisecond
-	maxGap         = 500 * time.Microsecond // between two arrivals, before the batch goes without the rest
+	crowd          = 16                    // requests waiting at a time that make a crowd
+	comeBack       = 50 * time.Microsecond // for each of a crowd, in which all of it has come again
+	minLinger      = 2 * time.Millisecond
+	maxLinger      = 5 * time.Millisecond
 )
 
 // Accepter is the part of the store that takes events in.
@@ -52,7 +53,7 @@ type Committer struct {
 	engine Engine
 	node   Member
 	queue  queue
-	gap    *time.Timer
+	late   *time.Timer // for the batch to go without the rest
 
 	arrivals    []store.Arrival // of one batch, used again for the next
 	submissions sync.Pool
@@ -85,7 +86,7 @@ func NewCommitter(accepter Accepter, engine Engine, node Member) *Committer {
 		engine: engine,
 		node:   node,
 		queue:  queue{wake: make(chan struct{}, 1)},
-		gap:    time.NewTimer(0),
+		late:   time.NewTimer(0),
 
 		submissions: sync.Pool{New: func() any { return &submission{ready: make(chan struct{}, 1)} }},
 	}
@@ -125,37 +126,30 @@ func (c *Committer) Commits() (commits, events int64) { return c.commits.Load(),
 // Run commits until ctx ends, and then what is still in the queue.
 func (c *Committer) Run(ctx context.Context) error {
 	batch := make([]*submission, 0, maxBatchEvents)
-	waiting := 0 // requests, at the end of the commit before
+	waiting, answered := 0, time.Time{} // requests, at the end of the commit before; and when that was
 	for c.queue.begin(ctx) {
 		if waiting >= crowd {
-			c.linger(waiting)
+			c.linger(waiting, answered)
 		}
 		batch = punctual(c.queue.take(batch[:0]))
-		waiting = c.commit(batch)
+		waiting, answered = c.commit(batch), time.Now()
 	}
 	return nil
 }
 
 // linger waits for as many as were seen waiting last to come again, as they do as
-// soon as they are answered: until all are there, none came for the gap, or the
-// wait has become long.
-func (c *Committer) linger(last int) {
-	now := time.Now()
-	newest, end := now, now.Add(maxLinger)
-	for {
-		wait := min(newest.Add(maxGap).Sub(now), end.Sub(now))
-		if wait <= 0 {
-			return
-		}
-		c.gap.Reset(wait)
-		if c.queue.await(last, nil, c.gap.C) {
-			return
-		}
-		now = time.Now()
-		if came := c.queue.newest(); came.After(newest) {
-			newest = came
-		}
-	}
+// soon as they are answered. They have little time for it: requests that come more
+// slowly are no crowd, and must not seem one because they are waited for. How long
+// none came says nothing: a machine that is busy with what was accepted before may
+// take longer than that to hear of them.
+func (c *Committer) linger(last int, answered time.Time) {
+	c.late.Reset(time.Until(answered.Add(lingerFor(last))))
+	c.queue.await(last, nil, c.late.C)
+}
+
+// lingerFor is how long so many are waited for at most.
+func lingerFor(requests int) time.Duration {
+	return min(max(minLinger, time.Duration(requests)*comeBack), maxLinger)
 }
 
 // punctual lets those go who have waited too long: their senders have given up,

@@ -298,36 +298,38 @@ func crowdBench(t *testing.T) (submit func(requests int), commit func() (events 
 	return submit, commit
 }
 
+// committed checks the next commit.
+func committed(t *testing.T, commit func() (int, time.Duration), wantEvents int, wantWaited time.Duration) {
+	t.Helper()
+	if events, waited := commit(); events != wantEvents || waited != wantWaited {
+		t.Errorf("committed %d after %v, want %d after %v", events, waited, wantEvents, wantWaited)
+	}
+}
+
 func TestACrowdIsWaitedForUntilItIsThere(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		submit, commit := crowdBench(t)
-		check := func(wantEvents int, wantWaited time.Duration) {
-			t.Helper()
-			if events, waited := commit(); events != wantEvents || waited != wantWaited {
-				t.Errorf("committed %d after %v, want %d after %v", events, waited, wantEvents, wantWaited)
-			}
-		}
 		submit(1)
 		submit(crowd - 1) // while the first is being committed
-		check(1, 0)
+		committed(t, commit, 1, 0)
 
-		<-time.After(maxGap / 2)
+		<-time.After(comeBack)
 		submit(1) // the first comes again: all that are known are there
-		check(crowd, maxGap/2)
+		committed(t, commit, crowd, comeBack)
 
-		const step = maxLinger / (2 * crowd)
+		const step = comeBack / 2
 		submit(1)
 		for range crowd - 1 { // they come back one by one
 			<-time.After(step)
 			submit(1)
 		}
-		check(crowd, (crowd-1)*step)
+		committed(t, commit, crowd, (crowd-1)*step)
 
 		submit(crowd - 1) // one is gone: it is waited for once
-		check(crowd-1, maxGap)
+		committed(t, commit, crowd-1, lingerFor(crowd))
 		submit(1) // and too few are left for a crowd
-		check(1, 0)
+		committed(t, commit, 1, 0)
 	})
 }
 
@@ -335,18 +337,36 @@ func TestACrowdThatTricklesIsNotWaitedForLong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		submit, commit := crowdBench(t)
+		const known = 2*crowd - 1
+		step := lingerFor(known) * 2 / known
 		submit(1)
-		submit(2*crowd - 1)
+		submit(known)
 		commit() // of the first
 		commit() // of the others
-		const step = maxGap * 3 / 4
-		const inTime = int((maxLinger + step - 1) / step)
-		for range 2 * inTime {
+		for range known {
 			submit(1)
 			<-time.After(step)
 		}
+		const inTime = (known + 1) / 2
 		if events, _ := commit(); events != inTime {
 			t.Errorf("committed %d, want the %d that came in time", events, inTime)
+		}
+	})
+}
+
+func TestACrowdThatHasGoneIsNotWaitedForLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		submit, commit := crowdBench(t)
+		const known = int(2 * maxLinger / comeBack)
+		for _, idle := range []time.Duration{0, maxLinger, time.Hour} {
+			submit(1)
+			submit(known)
+			commit() // of the first
+			commit() // of the others
+			<-time.After(idle)
+			submit(1)
+			committed(t, commit, 1, max(idle, maxLinger))
 		}
 	})
 }

@@ -106,10 +106,3 @@ func (q *queue) len() int {
 	defer q.mu.Unlock()
 	return len(q.waiting)
 }
-
-// newest is when the latest that waits came.
-func (q *queue) newest() time.Time {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.waiting[len(q.waiting)-1].since
-}

@@ -35,6 +35,6 @@ func TestStrain(t *testing.T) {
 		within(0, 0)
 		commit(1, time.Millisecond)
 		within(0.9, 1)
-		c.gap.Stop()
+		c.late.Stop()
 	})
 }
