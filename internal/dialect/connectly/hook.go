@@ -26,13 +26,9 @@ func (Dialect) Encode(item dialect.Item) (dialect.Hook, error) {
 	if !owed(item.Endpoint, item.Event) {
 		return dialect.Hook{}, dialect.ErrNotWanted
 	}
-	hook, err := hookOf(item)
+	body, err := bodyOf(item)
 	if err != nil {
 		return dialect.Hook{}, err
-	}
-	body, err := dialect.EncodeJSON(hook)
-	if err != nil {
-		return dialect.Hook{}, fmt.Errorf("write hook: %w", err)
 	}
 	header := http.Header{}
 	if item.Endpoint.OptionString(optionContentType, contentJSON) == contentText {
@@ -44,7 +40,7 @@ func (Dialect) Encode(item dialect.Item) (dialect.Hook, error) {
 	return dialect.Hook{Body: body, Header: header}, nil
 }
 
-func hookOf(item dialect.Item) (any, error) {
+func bodyOf(item dialect.Item) ([]byte, error) {
 	topic := topicOf(item.Event)
 	if topic == topicReport {
 		return reportOf(item.Event)
@@ -57,17 +53,13 @@ func hookOf(item dialect.Item) (any, error) {
 	business := businessOf(item, value)
 	switch {
 	case topic == topicStatus && len(value.Statuses) > 0:
-		return statusOf(item.Event, value, business), nil
+		return statusOf(item.Event, value, business).encode()
 	case isEcho(item.Event) && len(value.Echoes) > 0:
 		m := &value.Echoes[0]
-		hook := messageOf(item, m)
-		hook.Sender, hook.Recipient = business, customerOf(value, m.To, m.ToUserID)
-		return hook, nil
+		return messageOf(item, m).encode(business, customerOf(value, m.To, m.ToUserID))
 	case topic == topicMessages && len(value.Messages) > 0:
 		m := &value.Messages[0]
-		hook := messageOf(item, m)
-		hook.Sender, hook.Recipient = customerOf(value, m.From, cmp.Or(m.UserID, m.System.UserID)), business
-		return hook, nil
+		return messageOf(item, m).encode(customerOf(value, m.From, cmp.Or(m.UserID, m.System.UserID)), business)
 	default:
 		return nil, errors.New("read event: what its type speaks of is not in it")
 	}
@@ -94,7 +86,7 @@ func businessOf(item dialect.Item, v *meta.Value) party {
 	if item.Number != nil {
 		phone = meta.Text(item.Number.Phone)
 	}
-	return party{ID: cmp.Or(phoneOf(phone), item.Event.PhoneNumberID), ChannelType: channelWhatsApp}
+	return party{id: cmp.Or(phoneOf(phone), item.Event.PhoneNumberID)}
 }
 
 // customerOf is the customer whom a message or a status names, with what the
@@ -102,52 +94,48 @@ func businessOf(item dialect.Item, v *meta.Value) party {
 func customerOf(v *meta.Value, phone, userID meta.Text) party {
 	known := v.ContactOf(phone, userID)
 	phone, userID = cmp.Or(phone, known.WaID), cmp.Or(userID, known.UserID)
-	customer := party{
-		ID:          cmp.Or(phoneOf(phone), string(cmp.Or(userID, known.ParentID))),
-		ChannelType: channelWhatsApp,
-		UserID:      string(userID),
+	shown := phoneOf(phone)
+	return party{
+		id:     cmp.Or(shown, string(cmp.Or(userID, known.ParentID))),
+		name:   string(known.Profile.Name),
+		userID: string(userID),
+		phone:  shown,
 	}
-	if name := string(known.Profile.Name); name != "" {
-		customer.Name = &name
-	}
-	if userID != "" {
-		shown := phoneOf(phone)
-		customer.PhoneNumber = &shown
-	}
-	return customer
 }
 
 // phoneOf writes a phone with a plus, whichever way it came; the id of a group
 // stays as it is.
 func phoneOf(told meta.Text) string {
-	digits := strings.Map(func(r rune) rune {
-		if strings.ContainsRune("+-.() ", r) {
-			return -1
-		}
-		return r
-	}, string(told))
-	if digits == "" || strings.ContainsFunc(digits, func(r rune) bool { return r < '0' || r > '9' }) {
+	digits := string(told)
+	if !isDigits(digits) {
+		digits = strings.Map(func(r rune) rune {
+			if strings.ContainsRune("+-.() ", r) {
+				return -1
+			}
+			return r
+		}, digits)
+	}
+	if !isDigits(digits) {
 		return string(told)
 	}
 	return "+" + digits
 }
 
+func isDigits(text string) bool { return text != "" && strings.Trim(text, "0123456789") == "" }
+
 // messageOf is the hook of a message, but for who sent it to whom.
-func messageOf(item dialect.Item, m *meta.Message) messageHook {
+func messageOf(item dialect.Item, m *meta.Message) *messageHook {
 	content := contentOf(m, item.MediaURL)
 	hook := messageHook{
-		Topic:          topicMessages,
-		Timestamp:      seconds(item.Event, m.Timestamp),
-		Message:        content.message,
-		ButtonResponse: content.button,
+		timestamp: seconds(item.Event, m.Timestamp),
+		message:   content.message,
+		button:    content.button,
+		replyTo:   string(cmp.Or(content.about, m.Context.ID)),
 	}
-	if to := cmp.Or(content.about, m.Context.ID); to != "" {
-		hook.Context = &reply{ReplyToID: string(to)}
+	if shown := referral(m.Referral); hook.message != nil && shown != (referral{}) {
+		hook.message.referral = &shown
 	}
-	if shown := referral(m.Referral); hook.Message != nil && shown != (referral{}) {
-		hook.Message.Referral = &shown
-	}
-	return hook
+	return &hook
 }
 
 // content is what a message holds, in the provider's terms.
@@ -175,7 +163,7 @@ func contentOf(m *meta.Message, mediaURL func(string) string) content {
 	case "document":
 		return fileOf("document", m.Document, mediaURL)
 	case "location":
-		return content{message: &message{Location: &location{
+		return content{message: &message{location: &location{
 			Latitude: m.Location.Latitude, Longitude: m.Location.Longitude,
 			Name: string(m.Location.Name), Address: string(m.Location.Address), URL: string(m.Location.URL),
 		}}}
@@ -204,19 +192,19 @@ func contentOf(m *meta.Message, mediaURL func(string) string) content {
 
 func textOf(body meta.Text) content {
 	shown := string(body)
-	return content{message: &message{Text: &shown}}
+	return content{message: &message{text: &shown}}
 }
 
 func linesOf(lines []string) content { return textOf(meta.Text(strings.Join(lines, "\n"))) }
 
 // fileOf links to a file. Its caption is the message's text.
 func fileOf(kind string, file meta.Media, mediaURL func(string) string) content {
-	m := message{Attachments: []attachment{{Type: kind}}}
+	m := message{attachments: []attachment{{Type: kind}}}
 	if file.ID != "" && mediaURL != nil {
-		m.Attachments[0].URL = mediaURL(string(file.ID))
+		m.attachments[0].URL = mediaURL(string(file.ID))
 	}
 	if caption := string(file.Caption); caption != "" {
-		m.Text = &caption
+		m.text = &caption
 	}
 	return content{message: &m}
 }
@@ -291,29 +279,21 @@ func join(parts []meta.Text, separator string) string {
 }
 
 // statusOf is the hook of a sent message's status.
-func statusOf(event *waypost.Event, v *meta.Value, business party) statusHook {
+func statusOf(event *waypost.Event, v *meta.Value, business party) *statusHook {
 	s := &v.Statuses[0]
-	sent := originOf(s)
 	participant, user := cmp.Or(s.Participant, s.ParticipantAlt), cmp.Or(s.ParticipantUser, s.RecipientUserID)
 	hook := statusHook{
-		Topic:        topicStatus,
-		Timestamp:    seconds(event, s.Timestamp),
-		Sender:       business,
-		Recipient:    customerOf(v, cmp.Or(participant, s.RecipientID, s.Message.RecipientID), user),
-		StatusUpdate: statusUpdate{ID: string(s.ID), Status: statuses[event.Type]},
-		CallbackData: sent.CallbackData,
+		timestamp: seconds(event, s.Timestamp),
+		sender:    business,
+		recipient: customerOf(v, cmp.Or(participant, s.RecipientID, s.Message.RecipientID), user),
+		id:        string(s.ID),
+		status:    statuses[event.Type],
+		sent:      originOf(s),
 	}
-	if sent.Campaign != "" {
-		hook.Metadata = &campaign{Name: sent.Campaign}
+	if hook.status == statusFailed {
+		hook.fault = faultOf(s, event)
 	}
-	if hook.StatusUpdate.Status != statusFailed {
-		return hook
-	}
-	hook.StatusUpdate.Error = faultOf(s, event)
-	if sent.Campaign != "" {
-		hook.StatusUpdate.Metadata = &failedCampaign{Name: sent.Campaign, CamelName: sent.Campaign}
-	}
-	return hook
+	return &hook
 }
 
 // origin is what the sender of a message said about it.
@@ -380,7 +360,7 @@ func faultOf(s *meta.Status, event *waypost.Event) *fault {
 
 // reportOf is the hook of a report. What was published is the report, or the
 // whole hook.
-func reportOf(event *waypost.Event) (*reportHook, error) {
+func reportOf(event *waypost.Event) ([]byte, error) {
 	var data published
 	if err := json.Unmarshal(event.Body, &data); err != nil {
 		return nil, errors.New("read report: the data is not an object") // the cause may quote it
@@ -392,5 +372,5 @@ func reportOf(event *waypost.Event) (*reportHook, error) {
 	if hook.Timestamp == "" {
 		hook.Timestamp = timeOf(event).UTC().Format(time.RFC3339)
 	}
-	return &hook, nil
+	return dialect.EncodeJSON(hook)
 }

@@ -3,6 +3,7 @@ package connectly
 import (
 	"encoding/json"
 
+	"github.com/waypost-gateway/waypost/internal/dialect"
 	"github.com/waypost-gateway/waypost/internal/meta"
 )
 
@@ -115,39 +116,89 @@ var faultCodes = map[meta.Text]string{
 // A choice of the customer's has buttonResponse in the place of message:
 //
 //	"context":{"replyToId":"wamid.HBg…"},"buttonResponse":{"id":"wamid.HBg…","text":"Yes please","payload":"opt-1"}
+//
+// It is written by hand, as statusHook is, since most hooks are one of the two.
 type messageHook struct {
-	Topic          string          `json:"topic"`
-	Timestamp      string          `json:"timestamp"` // seconds
-	Sender         party           `json:"sender"`
-	Recipient      party           `json:"recipient"`
-	Context        *reply          `json:"context,omitempty"`
-	Message        *message        `json:"message,omitempty"`
-	ButtonResponse *buttonResponse `json:"buttonResponse,omitempty"`
-	Metadata       *campaign       `json:"metadata"` // null: a message names no campaign
+	timestamp string // seconds
+	message   *message
+	button    *buttonResponse
+	replyTo   string
 }
+
+func (h *messageHook) encode(sender, recipient party) ([]byte, error) {
+	size := hookSize
+	if h.message != nil && h.message.text != nil {
+		size += len(*h.message.text)
+	}
+	w := dialect.NewWriter(size)
+	w.Text("topic", topicMessages)
+	w.Text("timestamp", h.timestamp)
+	sender.write(w, "sender")
+	recipient.write(w, "recipient")
+	if h.replyTo != "" {
+		w.Open("context")
+		w.Text("replyToId", h.replyTo)
+		w.Close()
+	}
+	if h.message != nil {
+		h.message.write(w)
+	}
+	if h.button != nil {
+		w.Value("buttonResponse", h.button)
+	}
+	w.Null("metadata") // a message names no campaign
+	return w.Finish()
+}
+
+// hookSize is what most hooks need beside the text of a message.
+const hookSize = 384
 
 // party is the business, or the customer. Of a customer with a user id both the
 // id and the phone are told; a phone that is hidden is empty, and the user id
 // stands in for it:
 //
 //	{"id":"ES.4002200118","channelType":"whatsapp","name":"Lucia","userId":"ES.4002200118","phoneNumber":""}
-type party struct {
-	ID          string  `json:"id"`
-	ChannelType string  `json:"channelType"`
-	Name        *string `json:"name"`
-	UserID      string  `json:"userId,omitempty"`
-	PhoneNumber *string `json:"phoneNumber,omitempty"`
+type party struct{ id, name, userID, phone string }
+
+func (p *party) write(w *dialect.Writer, member string) {
+	w.Open(member)
+	w.Text("id", p.id)
+	w.Text("channelType", channelWhatsApp)
+	if p.name == "" {
+		w.Null("name")
+	} else {
+		w.Text("name", p.name)
+	}
+	if p.userID != "" {
+		w.Text("userId", p.userID)
+		w.Text("phoneNumber", p.phone)
+	}
+	w.Close()
 }
 
-type reply struct {
-	ReplyToID string `json:"replyToId"`
-}
-
+// message has the parts that there are.
 type message struct {
-	Text        *string      `json:"text,omitempty"`
-	Attachments []attachment `json:"attachments,omitempty"`
-	Location    *location    `json:"location,omitempty"`
-	Referral    *referral    `json:"referral,omitempty"`
+	text        *string
+	attachments []attachment
+	location    *location
+	referral    *referral
+}
+
+func (m *message) write(w *dialect.Writer) {
+	w.Open("message")
+	if m.text != nil {
+		w.Text("text", *m.text)
+	}
+	if m.attachments != nil {
+		w.Value("attachments", m.attachments)
+	}
+	if m.location != nil {
+		w.Value("location", m.location)
+	}
+	if m.referral != nil {
+		w.Value("referral", m.referral)
+	}
+	w.Close()
 }
 
 type attachment struct {
@@ -192,32 +243,52 @@ type buttonResponse struct {
 //	{"topic":"delivery_status","timestamp":"1760000200","sender":{"id":"+34910000000","channelType":"whatsapp","name":null},
 //	 "recipient":{"id":"+34600111222","channelType":"whatsapp","name":"Lucia"},
 //	 "statusUpdate":{"id":"wamid.HBg…","status":"delivered","error":null},"metadata":{"campaign_name":"spring-01"}}
+//
+// statusUpdate has metadata, too, where the message was not delivered.
 type statusHook struct {
-	Topic        string          `json:"topic"`
-	Timestamp    string          `json:"timestamp"`
-	Sender       party           `json:"sender"`
-	Recipient    party           `json:"recipient"`
-	StatusUpdate statusUpdate    `json:"statusUpdate"`
-	CallbackData json.RawMessage `json:"callbackData,omitempty"`
-	Metadata     *campaign       `json:"metadata"`
+	timestamp         string
+	sender, recipient party
+	id, status        string
+	fault             *fault // of a message that was not delivered
+	sent              origin
 }
 
-// statusUpdate has metadata where the message was not delivered.
-type statusUpdate struct {
-	ID       string          `json:"id"`
-	Status   string          `json:"status"`
-	Error    *fault          `json:"error"`
-	Metadata *failedCampaign `json:"metadata,omitempty"`
+func (h *statusHook) encode() ([]byte, error) {
+	w := dialect.NewWriter(hookSize + len(h.sent.CallbackData))
+	w.Text("topic", topicStatus)
+	w.Text("timestamp", h.timestamp)
+	h.sender.write(w, "sender")
+	h.recipient.write(w, "recipient")
+	h.writeUpdate(w)
+	if len(h.sent.CallbackData) > 0 {
+		w.Value("callbackData", h.sent.CallbackData)
+	}
+	if h.sent.Campaign == "" {
+		w.Null("metadata")
+	} else {
+		w.Open("metadata")
+		w.Text("campaign_name", h.sent.Campaign)
+		w.Close()
+	}
+	return w.Finish()
 }
 
-type campaign struct {
-	Name string `json:"campaign_name"`
-}
-
-// failedCampaign has both spellings of the provider's pages.
-type failedCampaign struct {
-	Name      string `json:"campaign_name"`
-	CamelName string `json:"campaignName"`
+func (h *statusHook) writeUpdate(w *dialect.Writer) {
+	w.Open("statusUpdate")
+	w.Text("id", h.id)
+	w.Text("status", h.status)
+	if h.fault == nil {
+		w.Null("error")
+	} else {
+		w.Value("error", h.fault)
+	}
+	if h.fault != nil && h.sent.Campaign != "" { // in both spellings of the provider's pages
+		w.Open("metadata")
+		w.Text("campaign_name", h.sent.Campaign)
+		w.Text("campaignName", h.sent.Campaign)
+		w.Close()
+	}
+	w.Close()
 }
 
 // reportHook tells that a report is ready; the report is as it was published:

@@ -53,6 +53,9 @@ func Body(event *waypost.Event, payload string) ([]byte, error) {
 }
 
 func basicAuthorization(endpoint *waypost.Endpoint) string {
+	if !strings.Contains(endpoint.URL, "@") { // as with most
+		return ""
+	}
 	for name := range endpoint.Headers {
 		if strings.EqualFold(name, "Authorization") {
 			return ""

@@ -20,7 +20,7 @@ const fullConversation = "1440"
 
 // acks are Meta's statuses in the provider's numbers. A voice message that was
 // played was read.
-var acks = map[meta.Text]int{"failed": 0, "sent": 1, "delivered": 2, "read": 3, "played": 3}
+var acks = map[meta.Text]int64{"failed": 0, "sent": 1, "delivered": 2, "read": 3, "played": 3}
 
 // change is what an event's body says has happened.
 type change struct {
@@ -67,76 +67,45 @@ func (d Dialect) Encode(item dialect.Item) (dialect.Hook, error) {
 	if isAlert(item.Endpoint) {
 		return d.encodeAlert(item, change)
 	}
-	hook, err := hookOf(item, change)
-	if err != nil {
-		return dialect.Hook{}, err
-	}
-	body, err := dialect.EncodeJSON(hook)
+	body, err := bodyOf(item, change)
 	return dialect.Hook{Body: body}, err
 }
 
-func hookOf(item dialect.Item, c *change) (any, error) {
+func bodyOf(item dialect.Item, c *change) ([]byte, error) {
 	if isMessage(item.Event) {
 		if len(c.Messages) == 0 {
 			return nil, errors.New("read event: there is no message in it")
 		}
-		return newHookOf(item, c), nil
+		return newHookOf(item, c).encode()
 	}
 	if isNotice(item.Event) && item.Endpoint.OptionBool(optionSystem, false) {
 		notice, _ := noticeOf(c) // fits has seen that it is one
-		return notice.hook(businessPhone(item, c)), nil
+		return dialect.EncodeJSON(notice.hook(businessPhone(item, c)))
 	}
 	if len(c.Statuses) == 0 {
 		return nil, errors.New("read event: there is no status in it")
 	}
 	status := &c.Statuses[0]
 	return updateHook{
-		Status: statusOK,
-		Hook:   "update",
-		Unique: string(status.ID),
-		From:   recipientOf(c),
-		To:     businessPhone(item, c),
-		Ack:    acks[status.Status],
-	}, nil
+		unique: string(status.ID),
+		from:   recipientOf(c),
+		to:     businessPhone(item, c),
+		ack:    acks[status.Status],
+	}.encode()
 }
 
-func newHookOf(item dialect.Item, c *change) newHook {
+func newHookOf(item dialect.Item, c *change) *newHook {
 	m := &c.Messages[0]
-	sender := senderOf(c)
 	content := contentOf(m, item.MediaURL)
-	hook := newHook{
-		Status:               statusOK,
-		Hook:                 "new",
-		Unique:               string(m.ID),
-		From:                 cmp.Or(sender.phone, sender.userID),
-		FromID:               sender.userID,
-		Country:              countryOf(sender.userID, sender.phone),
-		To:                   businessPhone(item, c),
-		SenderName:           sender.name,
-		Type:                 content.kind,
-		Body:                 content.body,
-		Caption:              content.caption,
-		IsForwarded:          m.Context.Forwarded || m.Context.FrequentlyForwarded,
-		Timestamp:            strconv.FormatInt(c.seconds(m.Timestamp), 10),
-		Media:                textOrFalse(content.link),
-		QuoteUnique:          textOrFalse(string(cmp.Or(content.target, m.Context.ID))),
-		ConversationTimeLeft: fullConversation,
+	return &newHook{
+		unique:      string(m.ID),
+		sender:      senderOf(c),
+		to:          businessPhone(item, c),
+		content:     content,
+		isForwarded: m.Context.Forwarded || m.Context.FrequentlyForwarded,
+		timestamp:   c.seconds(m.Timestamp),
+		quoted:      string(cmp.Or(content.target, m.Context.ID)),
 	}
-	if sender.phone != "" {
-		hook.Phone = &sender.phone
-	}
-	if sender.username != "" {
-		hook.Username = &sender.username
-	}
-	return hook
-}
-
-// textOrFalse is text, and false where there is none.
-func textOrFalse(text string) any {
-	if text == "" {
-		return false
-	}
-	return text
 }
 
 // user is who sent a message, as far as it is told.
@@ -184,7 +153,8 @@ func digits[T ~string](phone T) string {
 // content is what a message holds, in the provider's terms.
 type content struct {
 	kind    string
-	body    any
+	body    string
+	items   []orderItem // of an order, in the place of body; nil for all else
 	caption string
 	link    string    // to the file
 	target  meta.Text // the message that this one is about
@@ -195,7 +165,7 @@ type content struct {
 func contentOf(m *meta.Message, mediaURL func(string) string) content {
 	switch m.Type {
 	case "text":
-		return content{kind: "text", body: m.Text.Body}
+		return content{kind: "text", body: string(m.Text.Body)}
 	case "image":
 		return fileOf("image", m.Image, mediaURL)
 	case "sticker": // no type of its own: receivers that show images show it
@@ -212,27 +182,27 @@ func contentOf(m *meta.Message, mediaURL func(string) string) content {
 	case "voice":
 		return fileOf("ptt", m.Voice, mediaURL)
 	case "location":
-		return content{kind: "location", body: meta.TextOf(m.Location.Latitude) + "," + meta.TextOf(m.Location.Longitude)}
+		return content{kind: "location", body: string(meta.TextOf(m.Location.Latitude) + "," + meta.TextOf(m.Location.Longitude))}
 	case "contacts":
 		return content{kind: "contacts", body: phoneOf(m)}
 	case "button":
-		return content{kind: "button", body: m.Button.Text}
+		return content{kind: "button", body: string(m.Button.Text)}
 	case "interactive":
 		return answerOf(m)
 	case "reaction": // a removed one has no emoji
-		return content{kind: "reaction", body: m.Reaction.Emoji, target: m.Reaction.MessageID}
+		return content{kind: "reaction", body: string(m.Reaction.Emoji), target: m.Reaction.MessageID}
 	case "order":
-		return content{kind: "order", body: itemsOf(m), caption: string(m.Order.Text)}
+		return content{kind: "order", items: itemsOf(m), caption: string(m.Order.Text)}
 	case "edit":
 		return editOf(m, mediaURL)
 	case "revoke":
-		return content{kind: "revoke", body: "", target: m.Revoke.OriginalMessageID}
+		return content{kind: "revoke", target: m.Revoke.OriginalMessageID}
 	case "system":
-		return content{kind: "system", body: m.System.Body}
+		return content{kind: "system", body: string(m.System.Body)}
 	case "unsupported", "unknown", "ephemeral", "":
-		return content{kind: "unsupported", body: m.Unsupported.Type}
+		return content{kind: "unsupported", body: string(m.Unsupported.Type)}
 	default:
-		return content{kind: string(m.Type), body: ""}
+		return content{kind: string(m.Type)}
 	}
 }
 
@@ -265,13 +235,13 @@ func answerOf(m *meta.Message) content {
 	answer, ok := m.Answer()
 	switch {
 	case !ok:
-		return content{kind: "unsupported", body: ""}
+		return content{kind: "unsupported"}
 	case answer.Kind == "button_reply":
-		return content{kind: "button", body: answer.Title}
+		return content{kind: "button", body: string(answer.Title)}
 	case answer.Kind == "list_reply":
-		return content{kind: "list", body: answer.Title}
+		return content{kind: "list", body: string(answer.Title)}
 	case answer.ResponseJSON != "":
-		return content{kind: "text", body: answer.ResponseJSON}
+		return content{kind: "text", body: string(answer.ResponseJSON)}
 	default:
 		return content{kind: "text", body: string(answer.Raw)}
 	}
@@ -301,7 +271,7 @@ func numberOf(told meta.Text) json.Number {
 
 // editOf is an edited message: what it holds now, and which it was.
 func editOf(m *meta.Message, mediaURL func(string) string) content {
-	now := content{body: ""}
+	now := content{}
 	if m.Edit.Message != nil && m.Edit.Message.Type != "edit" {
 		now = contentOf(m.Edit.Message, mediaURL)
 	}

@@ -1,8 +1,11 @@
 package digital99
 
 import (
+	"cmp"
 	"encoding/json"
+	"strconv"
 
+	"github.com/waypost-gateway/waypost/internal/dialect"
 	"github.com/waypost-gateway/waypost/internal/meta"
 )
 
@@ -46,27 +49,61 @@ type refusal struct {
 //	 "type":"image","body":"https://media.acme.test/f/1","caption":"receipt","isForwarded":false,
 //	 "timestamp":"1767225600","media":"https://media.acme.test/f/1","quote":false,"quoteUnique":false,
 //	 "profilePic":"","conversationTimeLeft":"1440"}
+//
+// It is written by hand, as updateHook is, since most hooks are one of the two.
 type newHook struct {
-	Status               string  `json:"status"`
-	Hook                 string  `json:"hook"`
-	Unique               string  `json:"unique"`
-	From                 string  `json:"from"` // the phone, or from_id where it is hidden
-	FromID               string  `json:"from_id"`
-	Username             *string `json:"username"`
-	Country              string  `json:"country"`
-	Phone                *string `json:"phone"` // null where it is hidden
-	To                   string  `json:"to"`
-	SenderName           string  `json:"senderName"`
-	Type                 string  `json:"type"`
-	Body                 any     `json:"body"` // a list for orders, else text
-	Caption              string  `json:"caption"`
-	IsForwarded          bool    `json:"isForwarded"`
-	Timestamp            string  `json:"timestamp"`
-	Media                any     `json:"media"`       // text, or false
-	Quote                bool    `json:"quote"`       // false: the text is not known
-	QuoteUnique          any     `json:"quoteUnique"` // text, or false
-	ProfilePic           string  `json:"profilePic"`
-	ConversationTimeLeft string  `json:"conversationTimeLeft"`
+	unique      string
+	sender      user
+	to          string
+	content     content
+	isForwarded bool
+	timestamp   int64
+	quoted      string // the message that this one answers or is about
+}
+
+func (h *newHook) encode() ([]byte, error) {
+	w := dialect.NewWriter(len(h.content.body) + len(h.content.caption) + len(h.content.link) + 512)
+	w.Text("status", statusOK)
+	w.Text("hook", "new")
+	w.Text("unique", h.unique)
+	w.Text("from", cmp.Or(h.sender.phone, h.sender.userID))
+	w.Text("from_id", h.sender.userID)
+	textOrNull(w, "username", h.sender.username)
+	w.Text("country", countryOf(h.sender.userID, h.sender.phone))
+	textOrNull(w, "phone", h.sender.phone) // hidden
+	w.Text("to", h.to)
+	w.Text("senderName", h.sender.name)
+	w.Text("type", h.content.kind)
+	if h.content.items == nil {
+		w.Text("body", h.content.body)
+	} else {
+		w.Value("body", h.content.items)
+	}
+	w.Text("caption", h.content.caption)
+	w.Bool("isForwarded", h.isForwarded)
+	w.Text("timestamp", strconv.FormatInt(h.timestamp, 10))
+	textOrFalse(w, "media", h.content.link)
+	w.Bool("quote", false) // its text is not known
+	textOrFalse(w, "quoteUnique", h.quoted)
+	w.Text("profilePic", "")
+	w.Text("conversationTimeLeft", fullConversation)
+	return w.Finish()
+}
+
+func textOrNull(w *dialect.Writer, name, value string) {
+	if value == "" {
+		w.Null(name)
+		return
+	}
+	w.Text(name, value)
+}
+
+func textOrFalse(w *dialect.Writer, name, value string) {
+	if value == "" {
+		w.Bool(name, false)
+		return
+	}
+	w.Text(name, value)
 }
 
 // orderItem is an element of the body of an order.
@@ -81,12 +118,19 @@ type orderItem struct {
 //
 //	{"status":"OK","hook":"update","unique":"wamid.HBg…","from":"972541112233","to":"972771230000","ack":2}
 type updateHook struct {
-	Status string `json:"status"`
-	Hook   string `json:"hook"`
-	Unique string `json:"unique"`
-	From   string `json:"from"`
-	To     string `json:"to"`
-	Ack    int    `json:"ack"`
+	unique, from, to string
+	ack              int64
+}
+
+func (h updateHook) encode() ([]byte, error) {
+	w := dialect.NewWriter(256)
+	w.Text("status", statusOK)
+	w.Text("hook", "update")
+	w.Text("unique", h.unique)
+	w.Text("from", h.from)
+	w.Text("to", h.to)
+	w.Int("ack", h.ack)
+	return w.Finish()
 }
 
 // systemHook is what all hooks of notices begin with.

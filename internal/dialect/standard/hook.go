@@ -1,13 +1,11 @@
 package standard
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -25,8 +23,9 @@ const spare = 512
 // Encode implements dialect.Dialect. Every event has a form.
 func (Dialect) Encode(item dialect.Item) (dialect.Hook, error) {
 	event := item.Event
-	hook := newObject(len(event.Body) + spare)
-	hook.text("id", event.ID.String())
+	id := event.ID.String()
+	hook := object{dialect.NewWriter(len(event.Body) + spare)}
+	hook.text("id", id)
 	hook.text("type", event.Type)
 	hook.text("timestamp", timeOf(event).UTC().Format(timeForm))
 	if event.TenantID != 0 {
@@ -38,12 +37,15 @@ func (Dialect) Encode(item dialect.Item) (dialect.Hook, error) {
 	if err := hook.data(item); err != nil {
 		return dialect.Hook{}, err
 	}
-	hook.close()
-	header, err := sign(item, hook.written)
+	body, err := hook.Finish()
 	if err != nil {
 		return dialect.Hook{}, err
 	}
-	return dialect.Hook{Body: hook.written, Header: header}, nil
+	header, err := sign(item, id, body)
+	if err != nil {
+		return dialect.Hook{}, err
+	}
+	return dialect.Hook{Body: body, Header: header}, nil
 }
 
 // timeOf is when the event happened, as it tells itself, else when it came in.
@@ -55,7 +57,7 @@ func timeOf(event *waypost.Event) time.Time {
 }
 
 // data writes the member of that name.
-func (o *object) data(item dialect.Item) error {
+func (o object) data(item dialect.Item) error {
 	event := item.Event
 	switch {
 	case event.Form == waypost.FormData:
@@ -65,7 +67,9 @@ func (o *object) data(item dialect.Item) error {
 		o.raw("data", event.Body)
 		return nil
 	case event.Form == waypost.FormCloud && event.Type != waypost.TypeUnparsed:
-		c, err := readChange(event.Body)
+		d := read(event.Body)
+		defer d.release()
+		c, err := changeOf(d)
 		if err != nil {
 			return err
 		}
@@ -78,34 +82,35 @@ func (o *object) data(item dialect.Item) error {
 // unparsed writes a body that was not understood:
 // {"version":1,"business":{},"body":…}, with base64 in the place of body where
 // that is not JSON.
-func (o *object) unparsed(item dialect.Item) {
-	o.open("data")
+func (o object) unparsed(item dialect.Item) {
+	o.Open("data")
 	o.raw("version", []byte(version))
-	o.business(item, nil)
+	o.business(item, "", "")
 	if json.Valid(item.Event.Body) {
 		o.raw("body", item.Event.Body)
 	} else {
 		o.text("base64", base64.StdEncoding.EncodeToString(item.Event.Body))
 	}
-	o.close()
+	o.Close()
 }
 
 // change is what a body in the Cloud form, which holds one item, consists of.
 type change struct {
-	body, entry, change, value members
-	metadata                   members // of the value
+	*document
+	entry, change, value int
+	metadata             int // of the value
 }
 
-func readChange(raw []byte) (*change, error) {
-	c := change{body: read(bytes.TrimSpace(raw))}
-	c.entry = read(only(c.body.get("entry")))
-	c.change = read(only(c.entry.get("changes")))
-	c.value = read(c.change.get("value"))
-	if c.value == nil {
+func changeOf(d *document) (*change, error) {
+	c := &change{document: d}
+	c.entry = d.only(d.get(root, "entry"))
+	c.change = d.only(d.get(c.entry, "changes"))
+	c.value = d.get(c.change, "value")
+	if !d.isObject(c.value) {
 		return nil, errors.New("read event: there is not one change in it")
 	}
-	c.metadata = read(c.value.get("metadata"))
-	return &c, nil
+	c.metadata = d.get(c.value, "metadata")
+	return c, nil
 }
 
 // subject is what an event of a type is about: the member of data, and the list
@@ -137,110 +142,121 @@ func subjectOf(eventType string) (subject, bool) {
 //	{"version":1,"business":{"waba_id":"…"},"field":"account_update","time":1767571200,"value":{…}}
 //
 // more has what else Meta wrote, by where it stood; mostly there is nothing.
-func (o *object) change(item dialect.Item, c *change) error {
+func (o object) change(item dialect.Item, c *change) error {
 	about, single := subjectOf(item.Event.Type)
-	o.open("data")
+	o.Open("data")
 	o.raw("version", []byte(version))
-	o.business(item, c)
-	more := newObject(0)
+	o.business(item, c.word(c.metadata, "phone_number_id"), c.word(c.metadata, "display_phone_number"))
+	var moreOfValue []int
 	if single {
-		element := only(c.value.get(about.list))
-		if !isObject(element) {
+		element := c.only(c.get(c.value, about.list))
+		if !c.isObject(element) {
 			return fmt.Errorf("read event: there is not one %s in it", about.member)
 		}
 		contact := c.contact(element)
-		o.raw("contact", contact)
-		o.raw(about.member, element)
-		more.all("value", c.moreOfValue(about, contact))
+		o.raw("contact", c.raw(contact))
+		o.raw(about.member, c.raw(element))
+		moreOfValue = c.moreOfValue(about, contact)
 	} else {
-		o.raw("field", c.change.get("field"))
-		o.raw("time", c.entry.get("time"))
-		o.raw("value", c.change.get("value"))
+		o.raw("field", c.raw(c.get(c.change, "field")))
+		o.raw("time", c.raw(c.get(c.entry, "time")))
+		o.raw("value", c.raw(c.value))
 	}
-	more.all("change", c.change.without("value", "field"))
-	more.all("entry", c.moreOfEntry(item.Event.WABAID, single))
-	more.all("body", c.body.without("object", "entry"))
-	if more.close(); len(more.written) > len("{}") {
-		o.raw("more", more.written)
-	}
-	o.close()
+	o.more(c, moreOfValue, c.moreOfEntry(item.Event.WABAID, single))
+	o.Close()
 	return nil
+}
+
+// more writes the member of that name; without anything in it, it is left out.
+func (o object) more(c *change, value, entry []int) {
+	change, body := c.without(c.change, "value", "field"), c.without(root, "object", "entry")
+	if len(value)+len(change)+len(entry)+len(body) == 0 {
+		return
+	}
+	o.Open("more")
+	o.all("value", c.document, value)
+	o.all("change", c.document, change)
+	o.all("entry", c.document, entry)
+	o.all("body", c.document, body)
+	o.Close()
 }
 
 // business writes the number and the account that the event concerns, as far as
 // that is known. It takes what the body says before what is known otherwise.
-func (o *object) business(item dialect.Item, c *change) {
-	var phoneNumberID, phone string
-	if c != nil {
-		phoneNumberID, phone = c.metadata.text("phone_number_id"), c.metadata.text("display_phone_number")
-	}
+func (o object) business(item dialect.Item, phoneNumberID, phone string) {
 	if phone == "" && item.Number != nil {
 		phone = item.Number.Phone
 	}
-	o.open("business")
+	o.Open("business")
 	o.text("waba_id", item.Event.WABAID)
 	o.text("phone_number_id", cmp.Or(phoneNumberID, item.Event.PhoneNumberID))
 	o.text("display_phone_number", phone)
-	o.close()
+	o.Close()
 }
 
 // contact is whom a message came from or a status is about: the only contact
 // beside it, or of several the one that it names.
-func (c *change) contact(about []byte) []byte {
-	contacts := list(c.value.get("contacts"), math.MaxInt)
-	if len(contacts) == 1 && isObject(contacts[0]) {
-		return contacts[0]
+func (c *change) contact(about int) int {
+	contacts := c.get(c.value, "contacts")
+	if only := c.only(contacts); c.isObject(only) {
+		return only
 	}
-	subject := read(about)
-	for _, contact := range contacts {
-		if names(subject, read(contact)) {
+	if !c.begins(contacts, '[') {
+		return none
+	}
+	subject := read(c.raw(about))
+	defer subject.release()
+	for contact := range c.children(contacts) {
+		if names(subject, c.raw(contact)) {
 			return contact
 		}
 	}
-	return nil
+	return none
 }
 
 // names reports whether a message or a status names a contact by one of its ids.
-func names(about, contact members) bool {
+func names(about *document, raw []byte) bool {
+	contact := read(raw)
+	defer contact.release()
 	var ids []string
 	for _, name := range []string{
 		"from", "from_user_id", "from_parent_user_id", "recipient_id", "recipient_user_id", "recipient_parent_user_id",
 		"recipient_participant_id", "recipient_participant_user_id",
 	} {
-		if id := about.text(name); id != "" {
+		if id := about.word(root, name); id != "" {
 			ids = append(ids, id)
 		}
 	}
 	return slices.ContainsFunc([]string{"wa_id", "user_id", "parent_user_id"}, func(name string) bool {
-		return slices.Contains(ids, contact.text(name))
+		return slices.Contains(ids, contact.word(root, name))
 	})
 }
 
 // moreOfValue is what a value holds that data has no name for. Of several
 // contacts it has them all.
-func (c *change) moreOfValue(about subject, contact []byte) members {
-	named := []string{about.list}
-	if string(c.value.get("messaging_product")) == `"whatsapp"` {
+func (c *change) moreOfValue(about subject, contact int) []int {
+	named := append(make([]string, 0, 4), about.list)
+	if string(c.raw(c.get(c.value, "messaging_product"))) == `"whatsapp"` {
 		named = append(named, "messaging_product")
 	}
-	if contact != nil && only(c.value.get("contacts")) != nil {
+	if contact != none && c.only(c.get(c.value, "contacts")) != none {
 		named = append(named, "contacts")
 	}
-	if c.metadata != nil && len(c.metadata.without("phone_number_id", "display_phone_number")) == 0 {
+	if c.isObject(c.metadata) && len(c.without(c.metadata, "phone_number_id", "display_phone_number")) == 0 {
 		named = append(named, "metadata")
 	}
-	return c.value.without(named...)
+	return c.without(c.value, named...)
 }
 
 // moreOfEntry is what an entry holds that data has no name for. Its id is mostly
 // that of the account; its time has a name beside a whole value.
-func (c *change) moreOfEntry(wabaID string, single bool) members {
-	named := []string{"changes"}
-	if c.entry.text("id") == wabaID {
+func (c *change) moreOfEntry(wabaID string, single bool) []int {
+	named := append(make([]string, 0, 3), "changes")
+	if c.word(c.entry, "id") == wabaID {
 		named = append(named, "id")
 	}
 	if !single {
 		named = append(named, "time")
 	}
-	return c.entry.without(named...)
+	return c.without(c.entry, named...)
 }

@@ -31,8 +31,8 @@ const (
 
 // sign gives the headers for a body: the event's id, the time of this attempt,
 // and signatures by every secret in force, newest first.
-func sign(item dialect.Item, body []byte) (http.Header, error) {
-	id, timestamp := item.Event.ID.String(), strconv.FormatInt(item.Now.Unix(), 10)
+func sign(item dialect.Item, id string, body []byte) (http.Header, error) {
+	timestamp := strconv.FormatInt(item.Now.Unix(), 10)
 	opening := []byte(id + "." + timestamp + ".") // of what is signed, before the body
 
 	var hmacs, ed25519s []string

@@ -3,8 +3,9 @@ package standard
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
+	"iter"
 	"slices"
+	"sync"
 
 	"github.com/waypost-gateway/waypost/internal/dialect"
 )
@@ -13,55 +14,86 @@ import (
 // receivers read changes its meaning; new members don't change it.
 const version = "1"
 
-// members are those of a JSON object in the order of the text, each with its own
-// bytes. Names are matched exactly; of a name given twice the last counts.
-type members []member
+// maxDepth is how deep the index of a document goes: to the single message or
+// contact of a body in the Cloud form.
+const maxDepth = 7
 
-type member struct{ name, value []byte }
-
-// read gives the members of a JSON object; nil if it is anything else. What is
-// read was found to be JSON when it came in; if it is not any more, there are
-// fewer members or none.
-func read(raw []byte) members {
-	if !isObject(raw) {
-		return nil
-	}
-	m := make(members, 0, 6)
-	for at := next(raw, 1); at < len(raw) && raw[at] == '"'; at = next(raw, at) {
-		end := behind(raw, at)
-		name := raw[at:end]
-		at = next(raw, end)
-		end = behind(raw, at)
-		m = append(m, member{decode(name), raw[at:end]})
-		at = end
-	}
-	return m
+// document is a JSON text with an index of its values, made in one pass, so that
+// each can be found and copied with its own bytes. What is read was found to be
+// JSON when it came in; if it is not any more, there are fewer values or none.
+type document struct {
+	text  []byte
+	nodes []node // in the order of the text; the whole of it is the first
 }
 
-// only gives the single element of a JSON list; nil if it has none or more.
-func only(raw []byte) []byte {
-	elements := list(raw, 2)
-	if len(elements) != 1 {
-		return nil
-	}
-	return elements[0]
+// node is one value of a document, by places in the text.
+type node struct {
+	name, nameEnd int32 // of a member, with the quotes; 0: not a member
+	start, end    int32
+	after         int32 // the first node that is not within this one
+	escaped       bool  // the name has escapes
 }
 
-// list gives the elements of a JSON list, the first of them if there are more
-// than most.
-func list(raw []byte, most int) (elements [][]byte) {
-	if len(raw) == 0 || raw[0] != '[' {
-		return nil
-	}
-	for at := next(raw, 1); at < len(raw) && raw[at] != ']' && len(elements) < most; {
-		end := behind(raw, at)
-		elements = append(elements, raw[at:end])
-		at = next(raw, end)
-	}
-	return elements
+// Nodes go by their number in document.nodes.
+const (
+	root = 0
+	none = -1 // there is no such value
+)
+
+var documents = sync.Pool{New: func() any { return new(document) }}
+
+// maxKept is the largest index that is kept for the next text.
+const maxKept = 1 << 10
+
+// read indexes a text, which is the caller's until release.
+func read(text []byte) *document {
+	d := documents.Get().(*document)
+	d.text, d.nodes = text, d.nodes[:0]
+	d.index(next(text, 0), 0)
+	return d
 }
 
-func isObject(raw []byte) bool { return len(raw) > 0 && raw[0] == '{' }
+func (d *document) release() {
+	if d.text = nil; cap(d.nodes) <= maxKept {
+		documents.Put(d)
+	}
+}
+
+// index adds the value that begins at a place and gives the place behind it.
+func (d *document) index(at, depth int) (end int) {
+	n := len(d.nodes)
+	d.nodes = append(d.nodes, node{start: int32(at)})
+	switch {
+	case depth == maxDepth:
+		end = behind(d.text, at)
+	case at < len(d.text) && d.text[at] == '{':
+		end = d.indexMembers(at+1, depth+1)
+	case at < len(d.text) && d.text[at] == '[':
+		end = d.indexElements(at+1, depth+1)
+	default:
+		end = behind(d.text, at)
+	}
+	d.nodes[n].end, d.nodes[n].after = int32(end), int32(len(d.nodes))
+	return end
+}
+
+func (d *document) indexMembers(at, depth int) (end int) {
+	for at = next(d.text, at); at < len(d.text) && d.text[at] == '"'; at = next(d.text, at) {
+		name, nameEnd, n := at, behindString(d.text, at), len(d.nodes)
+		at = d.index(next(d.text, nameEnd), depth)
+		member := &d.nodes[n]
+		member.name, member.nameEnd = int32(name), int32(nameEnd)
+		member.escaped = bytes.IndexByte(d.text[name:nameEnd], '\\') >= 0
+	}
+	return min(at+1, len(d.text))
+}
+
+func (d *document) indexElements(at, depth int) (end int) {
+	for at = next(d.text, at); at < len(d.text) && d.text[at] != ']'; at = next(d.text, at) {
+		at = d.index(at, depth)
+	}
+	return min(at+1, len(d.text))
+}
 
 // next is where the next value or name begins, or the object or list ends.
 func next(text []byte, at int) int {
@@ -116,40 +148,74 @@ func behindString(text []byte, at int) int {
 	return len(text)
 }
 
-// decode gives the text of a JSON string.
-func decode(quoted []byte) []byte {
-	if inner := quoted[1:max(1, len(quoted)-1)]; isPlain(inner) {
-		return inner
+// raw gives a value's own bytes; nil if there is none.
+func (d *document) raw(n int) []byte {
+	if n == none {
+		return nil
 	}
-	var text string
-	_ = json.Unmarshal(quoted, &text) // it was JSON when it came in
-	return []byte(text)
+	return d.text[d.nodes[n].start:d.nodes[n].end]
 }
 
-// isPlain reports whether each byte of a text stands for itself in a JSON string,
-// in whichever encoding.
-func isPlain[T string | []byte](text T) bool {
-	for i := range len(text) {
-		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			return false
+// begins tells what kind of value it is.
+func (d *document) begins(n int, c byte) bool {
+	raw := d.raw(n)
+	return len(raw) > 0 && raw[0] == c
+}
+
+func (d *document) isObject(n int) bool { return d.begins(n, '{') }
+
+// children are the members of an object or the elements of a list.
+func (d *document) children(n int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		if n == none {
+			return
+		}
+		for child, after := n+1, int(d.nodes[n].after); child < after; child = int(d.nodes[child].after) {
+			if !yield(child) {
+				return
+			}
 		}
 	}
-	return true
 }
 
-// get gives a member's value; nil if there is none.
-func (m members) get(name string) []byte {
-	for i := range slices.Backward(m) {
-		if string(m[i].name) == name {
-			return m[i].value
+// only is the single element of a list; none if it has none or more.
+func (d *document) only(n int) int {
+	if !d.begins(n, '[') {
+		return none
+	}
+	first, after := n+1, d.nodes[n].after
+	if first == int(after) || d.nodes[first].after != after {
+		return none
+	}
+	return first
+}
+
+// name is that of a member.
+func (d *document) name(n int) []byte {
+	m := &d.nodes[n]
+	if m.escaped {
+		return decode(d.text[m.name:m.nameEnd])
+	}
+	return d.text[m.name+1 : max(m.name+1, m.nameEnd-1)]
+}
+
+// get is a member of an object by its exact name. Of one given twice the last counts.
+func (d *document) get(n int, name string) int {
+	found := none
+	if d.isObject(n) {
+		for member := range d.children(n) {
+			if string(d.name(member)) == name {
+				found = member
+			}
 		}
 	}
-	return nil
+	return found
 }
 
-// text gives a member that is text, or the digits of one that is a number.
-func (m members) text(name string) string {
-	raw := m.get(name)
+// word gives a member that is text, or the digits of one that is a number.
+func (d *document) word(n int, name string) string {
+	member := d.get(n, name)
+	raw := d.raw(member)
 	switch {
 	case len(raw) == 0:
 	case raw[0] == '"':
@@ -160,74 +226,68 @@ func (m members) text(name string) string {
 	return ""
 }
 
-// without takes the members with these names out.
-func (m members) without(names ...string) members {
-	return slices.DeleteFunc(m, func(m member) bool {
-		return slices.ContainsFunc(names, func(name string) bool { return string(m.name) == name })
-	})
-}
-
-// object is a JSON object that is being written, member by member. Values are
-// written with the very bytes they are given with; a value without any leaves
-// its member out.
-type object struct{ written []byte }
-
-func newObject(size int) object { return object{append(make([]byte, 0, size), '{')} }
-
-func (o *object) name(name string) {
-	if last := o.written[len(o.written)-1]; last != '{' {
-		o.written = append(o.written, ',')
+// without gives the members of an object but those with these names.
+func (d *document) without(n int, names ...string) (rest []int) {
+	if !d.isObject(n) {
+		return nil
 	}
-	o.written = append(appendQuoted(o.written, name), ':')
-}
-
-func (o *object) raw(name string, value []byte) {
-	if len(value) > 0 {
-		o.name(name)
-		o.written = append(o.written, value...)
+	for member := range d.children(n) {
+		if !slices.Contains(names, string(d.name(member))) {
+			rest = append(rest, member)
+		}
 	}
+	return rest
 }
 
-// text leaves out what is empty, since that is not known.
-func (o *object) text(name, value string) {
+// decode gives the text of a JSON string.
+func decode(quoted []byte) []byte {
+	if inner := quoted[1:max(1, len(quoted)-1)]; isPlain(inner) {
+		return inner
+	}
+	var text string
+	_ = json.Unmarshal(quoted, &text) // it was JSON when it came in
+	return []byte(text)
+}
+
+// isPlain reports whether each byte stands for itself in a JSON string, in
+// whichever encoding.
+func isPlain(text []byte) bool {
+	for _, c := range text {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// object is a hook that is being written. Its own ways to write a member leave it
+// out when there is nothing to tell.
+type object struct{ *dialect.Writer }
+
+func (o object) text(name, value string) {
 	if value != "" {
-		o.name(name)
-		o.written = appendQuoted(o.written, value)
+		o.Text(name, value)
 	}
 }
 
-// open begins a member that is an object; what is written up to close is within.
-func (o *object) open(name string) {
-	o.name(name)
-	o.written = append(o.written, '{')
+func (o object) raw(name string, value []byte) {
+	if len(value) > 0 {
+		o.Raw(name, value)
+	}
 }
-
-func (o *object) close() { o.written = append(o.written, '}') }
 
 // all writes members as an object, in the order of their names; without any, it
 // leaves the object out.
-func (o *object) all(name string, m members) {
-	if len(m) == 0 {
+func (o object) all(name string, d *document, members []int) {
+	if len(members) == 0 {
 		return
 	}
-	slices.SortStableFunc(m, func(a, b member) int { return bytes.Compare(a.name, b.name) })
-	o.open(name)
-	for i := range m {
-		if i == len(m)-1 || !bytes.Equal(m[i].name, m[i+1].name) { // else a later one counts
-			o.raw(string(m[i].name), m[i].value)
+	slices.SortStableFunc(members, func(a, b int) int { return bytes.Compare(d.name(a), d.name(b)) })
+	o.Open(name)
+	for i, member := range members {
+		if i == len(members)-1 || !bytes.Equal(d.name(member), d.name(members[i+1])) { // else a later one counts
+			o.raw(string(d.name(member)), d.raw(member))
 		}
 	}
-	o.close()
-}
-
-// appendQuoted writes text as JSON, with "<", ">" and "&" left as they are.
-func appendQuoted(dst []byte, text string) []byte {
-	if isPlain(text) {
-		return append(append(append(dst, '"'), text...), '"')
-	}
-	quoted, err := dialect.EncodeJSON(text)
-	if err != nil {
-		panic(fmt.Sprintf("write text: %v", err)) // any text can be written
-	}
-	return append(dst, quoted...)
+	o.Close()
 }

@@ -2,13 +2,14 @@ package standard
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
-// TestRead holds what is read of objects and lists against encoding/json.
+// TestRead reads values within values, some of them deeper than the index goes.
 func TestRead(t *testing.T) {
 	t.Parallel()
 	spaces := rapid.StringMatching(`[ \n\r\t]{0,2}`)
@@ -41,33 +42,47 @@ func TestRead(t *testing.T) {
 		})
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		raw := []byte(values(3).Draw(t, "text"))
-		var wantObject map[string]json.RawMessage
-		var wantList []json.RawMessage
+		around := rapid.IntRange(0, maxDepth).Draw(t, "around")
+		raw := strings.Repeat(`[{"a":`, around) + values(3).Draw(t, "text") + strings.Repeat(`}]`, around)
+		d := read([]byte(raw))
+		defer d.release()
+		compare(t, d, root, 0)
+	})
+}
+
+// compare holds a value and what is within it against encoding/json.
+func compare(t *rapid.T, d *document, n, depth int) {
+	raw := d.raw(n)
+	var wantObject, gotObject map[string]json.RawMessage
+	var wantList, gotList []json.RawMessage
+	if !json.Valid(raw) {
+		t.Fatalf("%s was taken for a value", raw)
+	}
+	if depth < maxDepth { // else it is not looked into
 		_ = json.Unmarshal(raw, &wantObject) // it may be something else
 		_ = json.Unmarshal(raw, &wantList)
-		var gotObject map[string]json.RawMessage
-		if m := read(raw); m != nil {
-			gotObject = map[string]json.RawMessage{}
-			for i := range m {
-				name := string(m[i].name)
-				gotObject[name] = m.get(name)
-			}
+	}
+	if wantObject != nil {
+		gotObject = map[string]json.RawMessage{}
+	}
+	if wantList != nil {
+		gotList = []json.RawMessage{}
+	}
+	for child := range d.children(n) {
+		compare(t, d, child, depth+1)
+		if d.isObject(n) {
+			name := string(d.name(child))
+			gotObject[name] = d.raw(d.get(n, name))
+		} else {
+			gotList = append(gotList, d.raw(child))
 		}
-		if diff := cmp.Diff(wantObject, gotObject); diff != "" {
-			t.Fatalf("%s (-want +got)\n%s", raw, diff)
-		}
-		var gotList []json.RawMessage
-		if raw[0] == '[' {
-			gotList = []json.RawMessage{}
-		}
-		for _, element := range list(raw, len(raw)) {
-			gotList = append(gotList, element)
-		}
-		if diff := cmp.Diff(wantList, gotList); diff != "" {
-			t.Fatalf("%s (-want +got)\n%s", raw, diff)
-		}
-	})
+	}
+	if diff := cmp.Diff(wantObject, gotObject); diff != "" {
+		t.Fatalf("%s (-want +got)\n%s", raw, diff)
+	}
+	if diff := cmp.Diff(wantList, gotList); diff != "" {
+		t.Fatalf("%s (-want +got)\n%s", raw, diff)
+	}
 }
 
 // TestReadOfWhatIsNoJSON: the reader comes to an end, whatever it is given.
@@ -75,13 +90,18 @@ func TestReadOfWhatIsNoJSON(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		raw := []byte(rapid.StringMatching(`[\[{][\[\]{}",:\\ a1]*`).Draw(t, "text"))
-		for _, m := range read(raw) {
-			if len(m.value) > len(raw) {
-				t.Fatalf("%s has %s", raw, m.value)
+		d := read(raw)
+		defer d.release()
+		for n := range d.nodes {
+			if len(d.raw(n)) > len(raw) || int(d.nodes[n].after) <= n || int(d.nodes[n].after) > len(d.nodes) {
+				t.Fatalf("%s has %s", raw, d.raw(n))
+			}
+			if d.nodes[n].nameEnd > 0 && len(d.name(n)) > len(raw) {
+				t.Fatalf("%s has the name %s", raw, d.name(n))
 			}
 		}
-		if elements := list(raw, 2); len(elements) > 2 {
-			t.Fatalf("%s has %d elements", raw, len(elements))
+		if only := d.only(root); only != none && only != root+1 {
+			t.Fatalf("%s has %d alone", raw, only)
 		}
 	})
 }
