@@ -91,11 +91,12 @@ func (w *fencedWork) run(ctx context.Context, conn *pgx.Conn) error {
 }
 
 func commit(ctx context.Context, conn *pgx.Conn) error {
-	tag, err := conn.Exec(ctx, "COMMIT")
-	if err == nil && tag.String() != "COMMIT" {
+	if conn.PgConn().TxStatus() != 'T' {
 		return errors.New("the database rolled the transaction back")
 	}
-	if err != nil {
+	p := pipeTo(conn)
+	defer p.free()
+	if err := p.command(ctx, "COMMIT"); err != nil {
 		return &sqlstore.CommitError{Err: err}
 	}
 	return nil

@@ -165,10 +165,25 @@ func (p *pipe) run(ctx context.Context) ([]answer, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
+	p.end(p.begin('S'))
+	return p.send(ctx)
+}
+
+// command runs one statement that neither takes nor gives anything, through a pipe
+// that nothing was queued to. It is a simple query: once that is carried out, the
+// server says so before it heeds anything else, such as being told to shut down.
+func (p *pipe) command(ctx context.Context, statement string) error {
+	at := p.begin('Q')
+	p.out = append(append(p.out, statement...), 0)
+	p.end(at)
+	_, err := p.send(ctx)
+	return err
+}
+
+func (p *pipe) send(ctx context.Context) ([]answer, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	p.end(p.begin('S'))
 	pg := p.conn.PgConn()
 	stop := context.AfterFunc(ctx, func() { _ = pg.Conn().SetDeadline(time.Unix(1, 0)) })
 	answers, err := p.exchange(pg)

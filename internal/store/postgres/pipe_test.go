@@ -90,6 +90,67 @@ func TestPipeRefused(t *testing.T) {
 	}
 }
 
+// TestCommit ends transactions that hold and one that has failed.
+func TestCommit(t *testing.T) {
+	t.Parallel()
+	conn := connection(t)
+	for _, step := range []struct {
+		ids  []int64
+		want int  // rows there are afterwards
+		fail bool // a key is there twice
+	}{
+		{ids: []int64{1}, want: 1},
+		{ids: []int64{2, 2}, want: 1, fail: true},
+		{ids: []int64{3}, want: 2},
+	} {
+		p := pipeTo(conn)
+		p.queue(t.Context(), "BEGIN")
+		p.copy(t.Context(), copyThings, writeThings(step.ids...))
+		_, err := p.run(t.Context())
+		p.free()
+		if failed := err != nil; failed != step.fail {
+			t.Fatalf("writing %v ended with %v", step.ids, err)
+		}
+		err = commit(t.Context(), conn)
+		if failed := err != nil; failed != step.fail {
+			t.Fatalf("committing %v ended with %v", step.ids, err)
+		}
+		if _, doubtful := errors.AsType[*sqlstore.CommitError](err); doubtful {
+			t.Errorf("of %v nothing can be there, but the error leaves it open: %v", step.ids, err)
+		}
+		if step.fail {
+			rollback(t.Context(), conn)
+		}
+		var n int
+		if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM things`).Scan(&n); err != nil || n != step.want {
+			t.Errorf("%d rows (%v) after %v, want %d", n, err, step.ids, step.want)
+		}
+		if status := conn.PgConn().TxStatus(); status != 'I' {
+			t.Errorf("after %v the transaction's status is %c, want I", step.ids, status)
+		}
+	}
+}
+
+// TestCommitWithoutConnection loses the connection before the answer, which leaves
+// open what became of the transaction.
+func TestCommitWithoutConnection(t *testing.T) {
+	t.Parallel()
+	conn := connection(t)
+	if _, err := conn.Exec(t.Context(), "BEGIN"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.PgConn().Conn().Close(); err != nil {
+		t.Fatal(err)
+	}
+	err := commit(t.Context(), conn)
+	if _, doubtful := errors.AsType[*sqlstore.CommitError](err); !doubtful {
+		t.Errorf("error is %v, want one that leaves open whether it was committed", err)
+	}
+	if !conn.IsClosed() {
+		t.Error("the connection would be used again")
+	}
+}
+
 // TestPipeWaitsNoLonger ends the wait for a server that is not done: the statement
 // is stopped and the connection, in the middle of its answers, is not used again.
 func TestPipeWaitsNoLonger(t *testing.T) {
