@@ -24,12 +24,12 @@ const (
 type keys struct {
 	moveAt, most, load int // moveKeys, knownKeys and loadKeys
 
-	known  map[string]waypost.EventID // the first event of each key
+	known  map[string]waypost.EventID // the first event of each key, the running transaction's included
 	edge   string                     // all stored keys from here on are known
 	recent int                        // rows in dedupe_recent, all of them known
 
 	// What the running transaction will have done once it is committed.
-	fresh  []keyOf
+	fresh  []string // the keys it claimed, known already
 	moved  bool
 	loaded []keyOf // the last keys there are; nil if they were not asked for
 	all    bool    // and there are no others
@@ -40,12 +40,15 @@ type keyOf struct {
 	event waypost.EventID
 }
 
+// claim makes event the first with a key that was not known.
+func (k *keys) claim(key string, event waypost.EventID) {
+	k.known[key] = event
+	k.fresh = append(k.fresh, key)
+}
+
 // end ends a transaction.
 func (k *keys) end(committed bool) {
 	if committed {
-		for _, f := range k.fresh {
-			k.known[f.key] = f.event
-		}
 		k.recent += len(k.fresh)
 		if k.moved {
 			k.recent = 0
@@ -55,6 +58,10 @@ func (k *keys) end(committed bool) {
 			k.reset()
 		case k.moved && len(k.known) > k.most:
 			k.forget()
+		}
+	} else {
+		for _, key := range k.fresh {
+			delete(k.known, key)
 		}
 	}
 	k.fresh, k.moved, k.loaded = k.fresh[:0], false, nil
@@ -90,27 +97,21 @@ func (k *keys) forget() {
 func (w *writer) claimKeys(batch []store.Arrival) ([]store.Receipt, error) {
 	receipts := make([]store.Receipt, len(batch))
 	values := w.dedupe.rows(len(batch))
-	claimed := make(map[string]waypost.EventID, len(batch))
 	for i := range batch {
 		event, key := batch[i].Event.ID, batch[i].DedupeKey
 		receipts[i].Event = event
 		if len(key) == 0 {
 			continue
 		}
-		first, known := claimed[string(key)]
-		if !known {
-			var err error
-			if first, known, err = w.firstEvent(key); err != nil {
-				return nil, err
-			}
+		first, known, err := w.firstEvent(key)
+		if err != nil {
+			return nil, err
 		}
 		if known {
 			receipts[i] = store.Receipt{Event: first, Duplicate: true}
 			continue
 		}
-		text := string(key)
-		claimed[text] = event
-		w.keys.fresh = append(w.keys.fresh, keyOf{text, event})
+		w.keys.claim(string(key), event)
 		values = append(values, key, int64(event))
 	}
 	if err := w.dedupe.exec(values); err != nil {

@@ -43,12 +43,24 @@ func (s *Store) rows(w *writer, node waypost.NodeID, batch []store.Arrival, rece
 			continue
 		}
 		e := &batch[i].Event
-		events = append(events, int64(e.ID), sqlstore.Text(e.Type), string(e.State), int64(e.TenantID), int64(e.NumberID), int64(e.SourceID),
-			sqlstore.Text(e.PhoneNumberID), sqlstore.Text(e.WABAID), e.Conversation, string(e.Form),
-			sqlstore.Millis(e.OccurredAt), sqlstore.Bytes(e.Body))
+		events = append(events, int64(e.ID))
+		events = like(w.events, events, sqlstore.Text(e.Type))
+		events = like(w.events, events, string(e.State))
+		events = like(w.events, events, int64(e.TenantID))
+		events = like(w.events, events, int64(e.NumberID))
+		events = like(w.events, events, int64(e.SourceID))
+		events = like(w.events, events, sqlstore.Text(e.PhoneNumberID))
+		events = like(w.events, events, sqlstore.Text(e.WABAID))
+		events = append(events, e.Conversation)
+		events = like(w.events, events, string(e.Form))
+		events = append(events, sqlstore.Millis(e.OccurredAt), sqlstore.Bytes(e.Body))
 		scratch = sqlstore.OwedRows(scratch[:0], node, &batch[i], now)
 		for _, row := range scratch {
-			owed = append(owed, int64(row.Event), int64(row.Endpoint), int64(row.Node), row.Due, int64(row.After))
+			owed = append(owed, int64(row.Event))
+			owed = like(w.owed, owed, int64(row.Endpoint))
+			owed = like(w.owed, owed, int64(row.Node))
+			owed = like(w.owed, owed, row.Due)
+			owed = like(w.owed, owed, int64(row.After))
 		}
 	}
 	return events, owed

@@ -192,8 +192,14 @@ func (w *settlement) appendAttempt(values []driver.Value, r *store.Result) []dri
 	}
 	start := len(w.details)
 	w.details = sqlstore.AppendDetail(w.details, &a.Detail)
-	return append(values, int64(r.Delivery.Event), int64(r.Delivery.Endpoint), int64(a.N), sqlstore.Millis(a.At),
-		int64(a.Duration), int64(a.Status), string(a.Outcome), string(a.Reason), w.details[start:])
+	values = append(values, int64(r.Delivery.Event))
+	values = like(w.writer.attempts, values, int64(r.Delivery.Endpoint))
+	values = append(values, int64(a.N))
+	values = like(w.writer.attempts, values, sqlstore.Millis(a.At))
+	values = append(values, int64(a.Duration), int64(a.Status))
+	values = like(w.writer.attempts, values, string(a.Outcome))
+	values = like(w.writer.attempts, values, string(a.Reason))
+	return append(values, w.details[start:])
 }
 
 // waiting is a delivery that waits for another of its event.

@@ -55,7 +55,7 @@ func prepare(conn driver.Conn) (statements, error) {
 		dedupe:    p.bulk(`INSERT INTO dedupe_recent (key, event_id) VALUES `, `(?, ?)`, ``),
 		firstSeen: p.one(`SELECT event_id FROM dedupe WHERE key = ?`),
 		lastKeys:  p.one(`SELECT key, event_id FROM dedupe ORDER BY key DESC LIMIT ?`),
-		sortKeys:  p.one(`INSERT INTO dedupe (key, event_id) SELECT key, event_id FROM dedupe_recent ORDER BY key ON CONFLICT (key) DO NOTHING`),
+		sortKeys:  p.one(`INSERT OR IGNORE INTO dedupe (key, event_id) SELECT key, event_id FROM dedupe_recent ORDER BY key`),
 		emptyKeys: p.one(`DELETE FROM dedupe_recent`),
 		repeat:    p.one(`INSERT INTO duplicates (event_id, at) VALUES (?, ?)`),
 
@@ -163,8 +163,9 @@ type statement struct {
 
 // exec gives the number of rows changed.
 func (st *statement) exec(values ...driver.Value) (changed int64, err error) {
-	defer clear(st.bind(values))
-	result, err := st.prepared.ExecContext(context.Background(), st.args)
+	args := st.bind(values)
+	defer unbind(args)
+	result, err := st.prepared.ExecContext(context.Background(), args)
 	if err != nil {
 		return 0, err
 	}
@@ -173,8 +174,9 @@ func (st *statement) exec(values ...driver.Value) (changed int64, err error) {
 
 // query calls scan for each row.
 func (st *statement) query(scan func(row) error, values ...driver.Value) (err error) {
-	defer clear(st.bind(values))
-	rows, err := st.prepared.QueryContext(context.Background(), st.args)
+	args := st.bind(values)
+	defer unbind(args)
+	rows, err := st.prepared.QueryContext(context.Background(), args)
 	if err != nil {
 		return err
 	}
@@ -192,12 +194,23 @@ func (st *statement) query(scan func(row) error, values ...driver.Value) (err er
 	}
 }
 
+// bind makes arguments of the values, in the memory of those of the run before.
 func (st *statement) bind(values []driver.Value) []driver.NamedValue {
-	st.args = st.args[:0]
-	for i, value := range values {
-		st.args = append(st.args, driver.NamedValue{Ordinal: i + 1, Value: value})
+	for n := len(st.args); n < len(values); n++ {
+		st.args = append(st.args, driver.NamedValue{Ordinal: n + 1})
 	}
-	return st.args
+	args := st.args[:len(values)]
+	for i, value := range values {
+		args[i].Value = value
+	}
+	return args
+}
+
+// unbind forgets the values: bodies are not to stay in memory that is used again.
+func unbind(args []driver.NamedValue) {
+	for i := range args {
+		args[i].Value = nil
+	}
 }
 
 // row is what the driver gives for one.
@@ -237,6 +250,17 @@ type bulk struct {
 func (b *bulk) rows(n int) []driver.Value {
 	b.spare = slices.Grow(b.spare[:0], n*b.width)
 	return b.spare
+}
+
+// like appends a value to a row that is being written. Most rows repeat most of
+// the row before, and what it has is not allocated again.
+func like[T comparable](b *bulk, values []driver.Value, value T) []driver.Value {
+	if above := len(values) - b.width; above >= 0 {
+		if same, ok := values[above].(T); ok && same == value {
+			return append(values, values[above])
+		}
+	}
+	return append(values, value)
 }
 
 // exec runs the statement over the rows, which are given one after the other in
