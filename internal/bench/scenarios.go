@@ -95,11 +95,13 @@ type path struct {
 	gateway *site
 	sink    *receiver
 	feeder  *child // nil: in-process
-	past    string // in-process and past ingest: the endpoint that is owed the events
+	past    bool   // in-process and past ingest: endpoint is owed the events of number
 	number  string
 	numbers int
 	hooks   int // that reach the sink for each event
 	batch   int
+
+	endpoint string
 }
 
 func (s *stage) through(p path) func(context.Context) (measure, error) {
@@ -115,9 +117,9 @@ func (s *stage) through(p path) func(context.Context) (measure, error) {
 		if feeder == nil {
 			feeder, do = p.gateway.child, "feed"
 		}
-		if p.past != "" {
+		if p.past {
 			r.Do, do = "prepare commit", "commit"
-			r.Tenant, r.Number, r.Endpoint = p.gateway.tenant, p.number, p.past
+			r.Tenant, r.Number, r.Endpoint = p.gateway.tenant, p.number, p.endpoint
 		}
 		if _, err := feeder.ask(r); err != nil {
 			return measure{}, err
@@ -165,32 +167,52 @@ func (s *stage) fed(ctx context.Context, sink *receiver) (g *site, number string
 	return g, number, generator, err
 }
 
+// throughput has a gateway for each way in: what one holds ready of events that
+// will be fed to it in-process must not burden another.
 func throughput(ctx context.Context, s *stage) error {
 	b, err := s.basic(ctx, false)
 	if err != nil {
 		return err
 	}
-	endpoint, err := b.gateway.endpoint(ctx, b.gateway.tenant, b.number, "meta", b.sink.url("ok", 0, 1))
+	over, err := s.hooked(ctx, b.gateway, b.number, b.sink)
 	if err != nil {
 		return err
 	}
+	over.feeder = b.generator
+	kinds := []*kind{{name: "full path", run: s.through(over)}}
+	for _, name := range []string{"ingest in-process", "store and delivery alone"} {
+		g, err := s.gateway(ctx, clients, b.sink.ca)
+		if err != nil {
+			return err
+		}
+		number, err := g.number(ctx, g.tenant, 0)
+		if err != nil {
+			return err
+		}
+		p, err := s.hooked(ctx, g, number, b.sink)
+		if err != nil {
+			return err
+		}
+		p.past = len(kinds) == 2
+		kinds = append(kinds, &kind{name: name, run: s.through(p)})
+	}
 	ceiling := s.ceiling(b.client, b.sink, 1, 0)
-	p := path{gateway: b.gateway, sink: b.sink, numbers: 1, hooks: 1}
-	inProcess := &kind{name: "ingest in-process", run: s.through(p)}
-	p.past, p.number = endpoint, b.number
-	alone := &kind{name: "store and delivery alone", run: s.through(p)}
-	p = path{gateway: b.gateway, sink: b.sink, feeder: b.generator, numbers: 1, hooks: 1}
-	full := &kind{name: "full path", run: s.through(p)}
-	if err := s.turns(ctx, ceiling, full, inProcess, alone); err != nil {
+	if err := s.turns(ctx, slices.Insert(slices.Clone(kinds), 0, ceiling)...); err != nil {
 		return err
 	}
 	foreign := s.foreign
 	s.add("bare client", ceiling.figures()...)
-	for _, k := range []*kind{full, inProcess, alone} {
+	for _, k := range kinds {
 		s.foreign = foreign
 		s.add(k.name, k.against(ceiling, "the bare client")...)
 	}
 	return nil
+}
+
+// hooked gives a number an endpoint, and is the path through both.
+func (s *stage) hooked(ctx context.Context, g *site, number string, sink *receiver) (path, error) {
+	endpoint, err := g.endpoint(ctx, g.tenant, number, "meta", sink.url("ok", 0, 1))
+	return path{gateway: g, sink: sink, number: number, endpoint: endpoint, numbers: 1, hooks: 1}, err
 }
 
 // rates are the fixed rates that latency is measured at.
