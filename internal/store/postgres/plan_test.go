@@ -57,6 +57,29 @@ SELECT n, n % 2 + 1, 0, CASE WHEN n % 20 = 1 THEN 1 ELSE n END, 0, 0, 0 FROM gen
 	}
 }
 
+// TestNothingIsCompiled reads a table of one row, which has to be read from end to
+// end. A server that can compile statements (PostgreSQL's jit) must not do it.
+func TestNothingIsCompiled(t *testing.T) {
+	t.Parallel()
+	s, err := Open(t.Context(), Options{URL: pgtest.URL(t), Sealer: storetest.Sealer()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	rows, err := s.pool.Query(t.Context(), "EXPLAIN ANALYZE SELECT revision FROM settings_revision", pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(lines, "\n")
+	if !strings.Contains(text, "Seq Scan") || strings.Contains(text, "JIT") {
+		t.Errorf("the plan is\n%s", text)
+	}
+}
+
 type plan struct {
 	Node    string `json:"Node Type"`
 	Subplan string `json:"Subplan Name"`
