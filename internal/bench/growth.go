@@ -248,6 +248,10 @@ func (s *stage) pruning(ctx context.Context, g *grown) error {
 		}
 		forgotten = append(forgotten, float64(last.Forgotten-first.Forgotten)/time.Since(began).Seconds())
 	}
+	if slices.Max(forgotten) == 0 {
+		fmt.Fprintln(s.options.Progress, "pruning: nothing was old enough yet, for events are forgotten five minutes at a time: fill the store with more")
+		return nil
+	}
 	var ratios []float64
 	for i := range beside.runs {
 		ratios = append(ratios, beside.runs[i].accept.P99/before.runs[i].accept.P99)
