@@ -57,6 +57,57 @@ SELECT n, n % 2 + 1, 0, CASE WHEN n % 20 = 1 THEN 1 ELSE n END, 0, 0, 0 FROM gen
 	}
 }
 
+// TestSettlingLooksUpByKey looks at the plans of what settles thousands of
+// deliveries in a hand, when the server believes that hardly any are.
+func TestSettlingLooksUpByKey(t *testing.T) {
+	t.Parallel()
+	s, err := Open(t.Context(), Options{URL: pgtest.URL(t), Sealer: storetest.Sealer()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	conn, err := s.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	run := func(statement string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), statement, pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const insert = `INSERT INTO deliveries (event_id, endpoint_id, node_id, due, attempts, step, after_endpoint) SELECT n, 1, %d, 0, 0, 0, 0 FROM generate_series(%d, %d) n`
+	const list = `'{1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16}'`
+	run(fmt.Sprintf(insert, 0, 1, 100))
+	run("ANALYZE deliveries")
+	run(fmt.Sprintf(insert, 7, 1000, 6000))
+	for name, c := range map[string]struct{ query, types, values string }{
+		"remove":  {removeQuery, "bigint, bigint[], bigint[]", "7, " + list + ", " + list},
+		"put off": {putOffQuery, "bigint" + strings.Repeat(", bigint[]", 7), "7" + strings.Repeat(", "+list, 7)},
+		"seize":   {seizeQuery, "bigint, bigint[], bigint[], bigint[]", "7" + strings.Repeat(", "+list, 3)},
+	} {
+		run("PREPARE settling (" + c.types + ") AS " + c.query)
+		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+			run("SET plan_cache_mode TO " + mode)
+			rows, err := conn.Query(t.Context(), "EXPLAIN EXECUTE settling ("+c.values+")", pgx.QueryExecModeSimpleProtocol)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := strings.Join(lines, "\n")
+			if !strings.Contains(text, "Index Scan using deliveries_pkey") || strings.Contains(text, "Join Filter") {
+				t.Errorf("%s, %s: the plan is\n%s", name, mode, text)
+			}
+		}
+		run("DEALLOCATE settling")
+	}
+	run("RESET plan_cache_mode")
+}
+
 // TestNothingIsCompiled reads a table of one row, which has to be read from end to
 // end. A server that can compile statements (PostgreSQL's jit) must not do it.
 func TestNothingIsCompiled(t *testing.T) {

@@ -12,12 +12,22 @@ import (
 	"github.com/waypost-gateway/waypost/internal/waypost"
 )
 
+// These statements find each delivery of a list by its key. Deliveries come and go
+// so fast that the server may take a table of thousands for one of a few rows, and
+// then rather goes through the whole list for each of them. With an array of one in
+// place of an equals sign, and a sum in place of a column that has an index, looking
+// up by the key is the only way it has.
+const (
+	deliveryOf = `d.event_id = ANY (ARRAY[r.event_id]) AND d.endpoint_id = ANY (ARRAY[r.endpoint_id])`
+	inHand     = deliveryOf + ` AND d.node_id + 0 = $1`
+)
+
 // seizeQuery puts in the node's hand what is in nobody's and was not tried since;
 // the other statements then treat it like what always was.
 const seizeQuery = `
 UPDATE deliveries d SET node_id = $1
 FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) AS r (event_id, endpoint_id, attempts)
-WHERE d.event_id = r.event_id AND d.endpoint_id = r.endpoint_id AND d.node_id = 0 AND d.attempts = r.attempts
+WHERE ` + deliveryOf + ` AND d.node_id + 0 = 0 AND d.attempts = r.attempts
 RETURNING d.event_id, d.endpoint_id`
 
 // removeQuery takes away what is settled, putOffQuery puts off what is not; both
@@ -28,7 +38,7 @@ RETURNING d.event_id, d.endpoint_id, d.attempts`
 
 	removeQuery = `
 DELETE FROM deliveries d USING unnest($2::bigint[], $3::bigint[]) AS r (event_id, endpoint_id)
-WHERE d.event_id = r.event_id AND d.endpoint_id = r.endpoint_id AND d.node_id = $1`
+WHERE ` + inHand
 
 	// A due of 0 was set by Retry while the delivery was in hand: it is due now.
 	putOffQuery = `
@@ -36,7 +46,7 @@ UPDATE deliveries d SET node_id = r.holder, due = CASE WHEN d.due = 0 AND r.hold
 	step = r.step, attempts = GREATEST(d.attempts, r.attempts)
 FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
 	AS r (event_id, endpoint_id, holder, now, due, step, attempts)
-WHERE d.event_id = r.event_id AND d.endpoint_id = r.endpoint_id AND d.node_id = $1`
+WHERE ` + inHand
 
 	copyAttempts = `COPY attempts (event_id, endpoint_id, n, at, duration, status, outcome, reason, detail) FROM STDIN (FORMAT binary)`
 
@@ -58,7 +68,7 @@ DO UPDATE SET at = excluded.at, reason = excluded.reason, attempts = excluded.at
 	releaseQuery = `
 UPDATE deliveries d SET after_endpoint = 0, due = r.at
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS r (event_id, endpoint_id, at)
-WHERE d.event_id = r.event_id AND d.after_endpoint = r.endpoint_id
+WHERE d.event_id = ANY (ARRAY[r.event_id]) AND d.after_endpoint = r.endpoint_id
 	AND EXISTS (SELECT FROM deliveries WHERE after_endpoint <> 0)
 RETURNING d.endpoint_id`
 
@@ -68,13 +78,13 @@ RETURNING d.endpoint_id`
 WITH RECURSIVE failed AS (
 	SELECT d.event_id, d.endpoint_id, r.at
 	FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS r (event_id, endpoint_id, at)
-	JOIN deliveries d ON d.event_id = r.event_id AND d.after_endpoint = r.endpoint_id
+	JOIN deliveries d ON d.event_id = ANY (ARRAY[r.event_id]) AND d.after_endpoint = r.endpoint_id
 	UNION
 	SELECT d.event_id, d.endpoint_id, failed.at
-	FROM failed JOIN deliveries d ON d.event_id = failed.event_id AND d.after_endpoint = failed.endpoint_id
+	FROM failed JOIN deliveries d ON d.event_id = ANY (ARRAY[failed.event_id]) AND d.after_endpoint = failed.endpoint_id
 ), gone AS (
 	DELETE FROM deliveries d USING failed
-	WHERE d.event_id = failed.event_id AND d.endpoint_id = failed.endpoint_id
+	WHERE d.event_id = ANY (ARRAY[failed.event_id]) AND d.endpoint_id = ANY (ARRAY[failed.endpoint_id])
 	RETURNING d.event_id, d.endpoint_id, failed.at, d.attempts
 )
 INSERT INTO exhausted (event_id, endpoint_id, at, reason, attempts)
