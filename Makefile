@@ -3,7 +3,7 @@ SHELL := /usr/bin/env bash
 BIN := $(CURDIR)/bin
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
-FUZZTIME ?= 10000x
+FUZZTIME ?= 30000x
 
 .DEFAULT_GOAL := help
 .PHONY: help

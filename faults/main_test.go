@@ -14,20 +14,15 @@ import (
 	"github.com/waypost-gateway/waypost/internal/store/pgtest"
 )
 
-// long tells whether the long form was asked for. It has the machine to itself,
-// and holds the gateway to its limits of time. The short form runs beside all
-// other tests, on whatever machine there is: it finds what never comes.
-var long = os.Getenv("WAYPOST_FAULTS") == "long"
+// againWithin is how soon after a fault the gateway must be delivering again.
+const againWithin = 10 * time.Second
 
-var (
-	// againWithin is how soon after a fault the gateway must be delivering again.
-	againWithin = pick(30*time.Second, 10*time.Second)
-	// caughtUpWithin is how soon all that was owed at a fault must have arrived. It
-	// takes a lease, and then the time to send what has piled up meanwhile.
-	caughtUpWithin = 3 * againWithin
-	// settledWithin is how soon a changed setting must be in force at all nodes.
-	settledWithin = pick(10*time.Second, time.Second)
-)
+// caughtUpWithin is how soon all that was owed at a fault must have arrived. It
+// takes a lease, and then the time to send what has piled up meanwhile.
+const caughtUpWithin = 3 * againWithin
+
+// long tells whether the long form was asked for.
+var long = os.Getenv("WAYPOST_FAULTS") == "long"
 
 // pick is one of two numbers, by the form.
 func pick[T any](short, longer T) T {

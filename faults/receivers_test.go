@@ -111,7 +111,7 @@ func TestReceiversMisbehave(t *testing.T) {
 	s.expectOnce(t)
 	for _, path := range allPaths {
 		// In the load's pace a healthy endpoint is never behind by long.
-		if lag := s.lag(path); lag > againWithin/2 {
+		if lag := s.lag(path); lag > 5*time.Second {
 			t.Errorf("%s, which is healthy, had to wait %v for an event", path, lag)
 		}
 	}
@@ -171,7 +171,7 @@ func (s *scene) checkAttempts(t *testing.T, delivery map[string]any, reasons str
 		if attempt["outcome"] != outcomes[i] {
 			t.Errorf("attempt %d has outcome %v, want %s", i+1, attempt["outcome"], outcomes[i])
 		}
-		if took := attempt["duration_ms"].(float64); took > 5000 {
+		if took := attempt["duration_ms"].(float64); took > 3000 {
 			t.Errorf("attempt %d took %v ms under a limit of 1 s", i+1, took)
 		}
 	}
